@@ -1,0 +1,412 @@
+"""Ultrasound-like images of the fetal head whose circumference is known exactly.
+
+The images are formed the way a scanner forms them: scatterers and reflectors are laid out on a
+grid of beams and depths, attenuated along each beam, blurred by the point-spread function of the
+probe, log-compressed, and only then converted to the pixels of a sector or rectangular field.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage, special
+
+from finecorr.data.corruption import replace_labels
+
+Array = NDArray[np.float32]
+Points = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges the random heads and images are drawn from, after those of the HC18 data set."""
+
+    trimester_shares: tuple[float, float, float] = (0.16, 0.62, 0.22)
+    trimester_circumferences: tuple[Range, Range, Range] = ((45, 135), (140, 215), (215, 345))  # mm
+    cephalic_index: Range = (0.70, 0.90)  # short axis / long axis of the skull
+    relative_perimeter: Range = (1.10, 2.20)  # perimeter in pixels / reference length of the image
+    tilt_deviation: float = 0.25  # rad, of the long axis from horizontal
+    skull_thickness: Range = (0.055, 0.085)  # of the short semi-axis
+    sector_half_angle: Range = (0.42, 0.68)  # rad
+    rectangle_half_angle: Range = (0.15, 0.40)  # rad
+    rectangle_share: float = 0.3
+    axial_spread: Range = (0.45, 0.7)  # pixels, at 0.5 mm per pixel
+    lateral_spread: Range = (0.9, 1.6)  # pixels, at 0.5 mm per pixel
+    depth_loss: Range = (2, 16)  # dB over the depth of the image, after time-gain compensation
+    gain: Range = (-4, 5)  # dB
+    dynamic_range: Range = (46, 56)  # dB shown between black and white
+    frame_counts: tuple[float, float, float] = (0.8, 0.17, 0.03)  # shares of 1, 2, 3 frames
+
+
+RANGES = Ranges()
+
+
+@dataclass(frozen=True)
+class Head:
+    """Outer contour of the skull (an ellipse) and its place in the image."""
+
+    semi_axes: tuple[float, float]  # mm, long and short
+    pixel_size: float  # mm
+    centre: tuple[float, float]  # pixels, x and y; whole numbers are the centres of pixels
+    orientation: float  # rad, from the x axis of the image (right) towards its y axis (down)
+    anatomy: int = 0  # seed of what the frames of a subject share: brain, surroundings, field
+
+    @property
+    def circumference(self) -> float:
+        """Perimeter of the ellipse in mm."""
+        long, short = self.semi_axes
+        return float(4 * long * special.ellipe(1 - (short / long) ** 2))
+
+    def half_extent(self) -> tuple[float, float]:
+        """Half width and half height, in pixels, of the upright box around the ellipse."""
+        long, short = (axis / self.pixel_size for axis in self.semi_axes)
+        cos, sin = np.cos(self.orientation), np.sin(self.orientation)
+        return float(np.hypot(long * cos, short * sin)), float(np.hypot(long * sin, short * cos))
+
+    def contour(self, count: int = 90) -> Points:
+        """Points (x, y) on the ellipse, in pixels; shape (count, 2)."""
+        angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+        long, short = (axis / self.pixel_size for axis in self.semi_axes)
+        cos, sin = np.cos(self.orientation), np.sin(self.orientation)
+        along, across = long * np.cos(angle), short * np.sin(angle)
+        x, y = along * cos - across * sin, along * sin + across * cos
+        return np.stack([x + self.centre[0], y + self.centre[1]], axis=1)
+
+    def within(self, height: int, width: int) -> Head:
+        """The same head, zoomed out and shifted as far as needed to lie within the image."""
+        half_width, half_height = self.half_extent()
+        zoom_out = max(1.0, half_width / (0.47 * width), half_height / (0.46 * height))
+        free_x, free_y = width / 2 - half_width / zoom_out, height / 2 - half_height / zoom_out
+        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
+        x = float(np.clip(self.centre[0], middle_x - free_x, middle_x + free_x))
+        y = float(np.clip(self.centre[1], middle_y - free_y, middle_y + free_y))
+        return replace(self, pixel_size=self.pixel_size * zoom_out, centre=(x, y))
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """An ultrasound-like image of a fetal head, with its exact label."""
+
+    image: NDArray[np.uint8]  # (height, width), grey
+    pixel_size: float  # mm
+    circumference: float  # mm, perimeter of the outer contour of the skull
+
+
+def random_head(rng: np.random.Generator, height: int = 136, width: int = 192) -> Head:
+    """A head of random size, shape, zoom and place that fits an image of the given size."""
+    trimester = rng.choice(3, p=RANGES.trimester_shares)
+    circumference = rng.triangular(*_with_middle(RANGES.trimester_circumferences[trimester]))
+    unit = Head((1.0, rng.uniform(*RANGES.cephalic_index)), 1.0, (0, 0), 0.0)
+    long, short = (axis * circumference / unit.circumference for axis in unit.semi_axes)
+    reference = min(width, height * np.sqrt(2))
+    perimeter = reference * rng.triangular(*_with_middle(RANGES.relative_perimeter))
+    head = Head(
+        semi_axes=(long, short),
+        pixel_size=circumference / perimeter,
+        centre=(width * (0.5 + 0.10 * rng.normal()), height * (0.52 + 0.08 * rng.normal())),
+        orientation=RANGES.tilt_deviation * rng.normal() + np.pi * rng.integers(2),
+        anatomy=int(rng.integers(2**31)),
+    )
+    return head.within(height, width)
+
+
+def phantom(
+    rng: np.random.Generator, *, height: int = 136, width: int = 192, head: Head | None = None
+) -> Phantom:
+    """Draw one image; without ``head``, of a random one.
+
+    ``rng`` decides gain, speckle and shadows, so that one head can be drawn in several frames.
+    """
+    if min(height, width) < 32:
+        raise ValueError(f"images of {height} x {width} pixels: choose at least 32 x 32")
+    head = head or random_head(rng, height, width)
+    return Phantom(_render(rng, head, height, width), head.pixel_size, head.circumference)
+
+
+def write_phantoms(
+    folder: Path,
+    subjects: int = 400,
+    *,
+    seed: int = 0,
+    wrong_labels: float = 0.0,
+    height: int = 136,
+    width: int = 192,
+) -> Path:
+    """Write ``folder/images/*.png`` and, last, ``folder/table.csv``; return the path of the table.
+
+    Names and columns are those of HC18. With ``wrong_labels`` > 0 that fraction of the rows gets
+    the circumference of another row, and the column "wrong label" (0 or 1) tells which.
+    """
+    if subjects < 1:
+        raise ValueError(f"subjects is {subjects}: ask for at least 1")
+    if not 0 <= wrong_labels < 1:
+        raise ValueError(f"wrong_labels is {wrong_labels}: give a fraction from 0 up to, not, 1")
+    if min(height, width) < 32:
+        raise ValueError(f"images of {height} x {width} pixels: choose at least 32 x 32")
+    images = Path(folder) / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for subject in range(subjects):
+        rng = np.random.default_rng([seed, subject])
+        head = random_head(rng, height, width)
+        for frame in range(1, 2 + rng.choice(3, p=RANGES.frame_counts)):
+            drawn = phantom(rng, height=height, width=width, head=head)
+            name = f"{subject:03d}_{frame if frame > 1 else ''}HC.png"
+            Image.fromarray(drawn.image).save(images / name)
+            rows.append((name, drawn.pixel_size, drawn.circumference))
+            head = _moved(rng, head, height, width)
+    columns = ["filename", "pixel size(mm)", "head circumference (mm)"]
+    table = pd.DataFrame(rows, columns=columns)
+    if wrong_labels > 0:
+        # A stream of its own: the subject streams are keyed by [seed, subject].
+        rng = np.random.default_rng([seed, subjects, 1])
+        labels, wrong = replace_labels(table[columns[2]].to_numpy(), wrong_labels, rng)
+        table[columns[2]], table["wrong label"] = labels, wrong.astype(int)
+    path = Path(folder) / "table.csv"
+    unfinished = path.with_suffix(".csv.part")
+    table.to_csv(unfinished, index=False)
+    os.replace(unfinished, path)
+    return path
+
+
+def _with_middle(limits: Range) -> tuple[float, float, float]:
+    return limits[0], sum(limits) / 2, limits[1]
+
+
+def _moved(rng: np.random.Generator, head: Head, height: int, width: int) -> Head:
+    """The head as another frame of the same examination shows it."""
+    x, y = head.centre
+    return replace(
+        head,
+        pixel_size=head.pixel_size * rng.uniform(0.95, 1.05),
+        centre=(x + 0.03 * width * rng.normal(), y + 0.03 * height * rng.normal()),
+        orientation=head.orientation + 0.06 * rng.normal(),
+    ).within(height, width)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """Visible field of a curved probe: beams fan out downwards from an apex above the image."""
+
+    apex: tuple[float, float]  # pixels, x and y
+    radii: tuple[float, float]  # pixels from the apex, at the probe and at the greatest depth
+    half_angle: float  # rad
+
+
+def _field(rng: np.random.Generator, head: Head, height: int, width: int) -> _Field:
+    contour = head.contour()
+    corners = np.array([(0, 0), (width, 0), (0, height), (width, height)], dtype=np.float64)
+    rectangle = rng.random() < RANGES.rectangle_share
+    limits = RANGES.rectangle_half_angle if rectangle else RANGES.sector_half_angle
+    half_angle = rng.uniform(*limits)
+    slope = np.tan(half_angle)
+    apex_x = width / 2 + (head.centre[0] - width / 2) * rng.uniform(0, 0.6)
+    shown = corners if rectangle else contour
+    # Half the width of the field at the top edge of the image at which it holds all of `shown`.
+    needed = float(np.max(np.abs(shown[:, 0] - apex_x) - slope * shown[:, 1]))
+    top = needed if rectangle else max(rng.uniform(0.17, 0.28) * width, needed + 0.01 * width)
+    apex_y = -top / slope
+    near, far = -apex_y + np.array([rng.uniform(-0.04, 0.05), rng.uniform(0.97, 1.15)]) * height
+    distances = np.hypot(contour[:, 0] - apex_x, contour[:, 1] - apex_y)
+    near, far = min(near, distances.min() - 2), max(far, distances.max() + 2)
+    if rectangle:
+        near = min(near, -apex_y)
+        far = float(np.hypot(corners[:, 0] - apex_x, corners[:, 1] - apex_y).max())
+    return _Field((apex_x, apex_y), (near, far), half_angle)
+
+
+def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], rows: int, cols: int) -> Array:
+    """Noise of mean 0 and deviation about 1, with ``rows`` x ``cols`` independent cells."""
+    bases = []
+    for count, cells in zip(shape, (rows, cols), strict=True):
+        offset = np.linspace(0, cells, count)[:, None] - np.arange(-1, cells + 2)
+        basis = np.exp(-(offset**2)).astype(np.float32)
+        bases.append(basis / np.sqrt(np.sum(basis**2, axis=1, keepdims=True)))
+    coarse = rng.standard_normal((rows + 3, cols + 3), dtype=np.float32)
+    return bases[0] @ coarse @ bases[1].T
+
+
+def _stroke(x: Array, y: Array, centre: Range, half: Range, angle: float = 0.0) -> Array:
+    """A soft-edged bar with the given half length and half thickness, of height 1."""
+    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
+    along = (dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))) / half[0]
+    across = (dy * np.float32(np.cos(angle)) - dx * np.float32(np.sin(angle))) / half[1]
+    return np.exp(-np.square(np.square(along)) - np.square(across))
+
+
+def _render(rng: np.random.Generator, head: Head, height: int, width: int) -> NDArray[np.uint8]:
+    anatomy = np.random.default_rng(head.anatomy)
+    field = _field(anatomy, head, height, width)
+    shape = (int(1.25 * height), width)
+    radius = np.linspace(*field.radii, shape[0], dtype=np.float32)[:, None]
+    angle = np.linspace(-field.half_angle, field.half_angle, shape[1], dtype=np.float32)[None]
+    beam_x, beam_y = np.sin(angle), np.cos(angle)
+    depth = (radius - field.radii[0]) / (field.radii[1] - field.radii[0])
+
+    # Coordinates u, v of the head (1 at the ends of its axes) and signed distance to the skull.
+    dx = field.apex[0] + radius * beam_x - head.centre[0]
+    dy = field.apex[1] + radius * beam_y - head.centre[1]
+    cos, sin = np.float32(np.cos(head.orientation)), np.float32(np.sin(head.orientation))
+    long, short = (np.float32(axis / head.pixel_size) for axis in head.semi_axes)
+    u, v = (dx * cos + dy * sin) / long, (dy * cos - dx * sin) / short
+    level = np.sqrt(u * u + v * v) + np.float32(1e-6)
+    slope_u, slope_v = u / (level * long), v / (level * short)
+    steepness = np.sqrt(slope_u * slope_u + slope_v * slope_v) + np.float32(1e-6)
+    distance = (level - 1) / steepness
+    normal_x, normal_y = slope_u * cos - slope_v * sin, slope_u * sin + slope_v * cos
+    facing = np.abs(normal_x * beam_x + normal_y * beam_y) / steepness
+
+    thickness = np.float32(max(anatomy.uniform(*RANGES.skull_thickness) * short, 1.6))
+    outward = distance / thickness
+    rim = np.abs(outward) < 2.5
+    reflectors = np.zeros_like(u)
+    reflectors[rim] = _skull(anatomy, np.arctan2(v[rim], u[rim]), outward[rim], facing[rim])
+    scatter, reflection = _brain(anatomy, u, v, distance < 1)
+    around = _surroundings(anatomy, depth, distance / short, shape)
+    inside = special.expit(-(distance + thickness / 2) / np.float32(0.6))
+    # Echoes thrown to and fro between probe and skull blur the half of the brain near the probe.
+    scatter += np.float32(rng.uniform(0, 9)) * np.clip(-dy / short, 0, 1)
+    decibels = around + (scatter - around) * inside
+    reflectors += reflection * inside
+
+    # What lies behind the skull is darker, most where a beam grazes it and so stays in it longer.
+    step = (field.radii[1] - field.radii[0]) / shape[0] / thickness
+    bone = np.abs(outward + np.float32(0.5)) < 0.5
+    loss = rng.uniform(0.6, 3) * step * np.cumsum(bone, axis=0, dtype=np.float32)
+    loss = ndimage.gaussian_filter1d(np.minimum(loss, 20), rng.uniform(2, 5), axis=1, truncate=2)
+    loss += rng.uniform(*RANGES.depth_loss) * depth
+    contact = _smooth_noise(rng, (1, shape[1]), 1, 9)
+    loss += rng.uniform(0, 9) * special.expit(4 * (contact - 1.2)) * np.minimum(1, 4 * depth)
+    loss += rng.uniform(0, 8) * (angle / field.half_angle) ** 4
+
+    spread = np.sqrt(0.5 / head.pixel_size) * min(height / 136, width / 192)
+    axial = spread * rng.uniform(*RANGES.axial_spread) * shape[0] / np.ptp(field.radii)
+    arc = 2 * field.half_angle * np.mean(field.radii)
+    lateral = spread * rng.uniform(*RANGES.lateral_spread) * shape[1] / arc
+    amplitude = _echo(rng, decibels, reflectors, (float(axial), float(lateral)))
+    shown = 20 * np.log10(amplitude + np.float32(1e-4)) - loss + rng.uniform(*RANGES.gain)
+    dynamic_range = rng.uniform(*RANGES.dynamic_range)
+    grey = 255 * np.clip(1 + shown / dynamic_range, 0, 1) ** np.float32(1.7)
+    pixels = _to_pixels(grey.astype(np.float32), field, height, width)
+    _overlay(anatomy, pixels)
+    return pixels
+
+
+def _skull(rng: np.random.Generator, around: Array, outward: Array, facing: Array) -> Array:
+    """Echo of the skull: two tables, sutures, and the scalp.
+
+    ``around`` is the angle about the centre (rad), ``outward`` the distance from the outer edge in
+    thicknesses of the skull, ``facing`` the cosine between beam and skull normal.
+    """
+    angles = np.linspace(-np.pi, np.pi, 720)
+    strength, width = np.ones(720), np.ones(720)
+    for order in range(1, 25):
+        wave = np.cos(order * angles + rng.uniform(0, 2 * np.pi)) * rng.normal()
+        strength += 0.34 * wave / order**0.7
+        width += 0.08 * wave / order**0.5
+    for _ in range(rng.integers(1, 6)):
+        gap = (angles - rng.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi
+        strength *= 1 - rng.uniform(0.6, 1) * np.exp(-((gap / rng.uniform(0.03, 0.08)) ** 2))
+    step = np.rint((around / (2 * np.pi) + 0.5) * 719).astype(np.intp)
+    inward = -outward / np.clip(width, 0.6, 1.4).astype(np.float32)[step]
+    tables = np.exp(-np.square((outward + np.float32(0.25)) / np.float32(0.25)))
+    tables += np.exp(-np.square((inward - np.float32(0.8)) / np.float32(0.32))) * np.float32(0.6)
+    tables += np.exp(-np.square((outward - np.float32(1.0)) / np.float32(0.3))) * np.float32(0.06)
+    echo = np.float32(rng.uniform(0.005, 0.06)) + facing ** np.float32(rng.uniform(2, 6))
+    brightness = np.clip(strength, 0.04, 1.6) * rng.uniform(0.9, 3.2)
+    return tables * echo * brightness.astype(np.float32)[step]
+
+
+def _brain(rng: np.random.Generator, u: Array, v: Array, inside: Mask) -> tuple[Array, Array]:
+    """Scatter (dB) and reflections of the brain in the coordinates of the head."""
+    shape = (u.shape[0], u.shape[1])
+
+    def noise(rows: int, cols: int) -> Array:
+        return _smooth_noise(rng, shape, rows, cols)[inside]
+
+    # Bent coordinates, since nothing in a brain is straight.
+    x, y = u[inside] + 0.04 * noise(14, 14), v[inside] + 0.025 * noise(14, 14)
+    scatter = np.float32(rng.uniform(-38, -30)) + np.float32(rng.uniform(2, 5)) * noise(34, 26)
+    side = rng.choice([-1, 1])
+    for sign, clarity in ((side, 1.0), (-side, rng.uniform(0, 0.8))):
+        centre, tilt = (rng.uniform(-0.5, -0.3), sign * rng.uniform(0.32, 0.45)), rng.normal() * 0.2
+        scatter -= np.float32(10 * clarity) * _stroke(x, y, centre, (0.40, 0.20), tilt)
+        centre = (centre[0] + rng.uniform(-0.1, 0.1), centre[1])
+        choroid = _stroke(x, y, centre, (rng.uniform(0.12, 0.28), rng.uniform(0.09, 0.14)), tilt)
+        scatter += np.float32(rng.uniform(18, 30) * clarity) * choroid
+    # Midline, walls of the cavum septi pellucidi, and whatever else lies across the beams.
+    cavum = rng.uniform(0.35, 0.5)
+    visible = np.clip(0.3 + 0.7 * noise(16, 16), 0, 1.2)
+    lines = np.float32(0.4) * _stroke(x, y, (0, 0), (0.93, 0.018), 0.02 * rng.normal()) * visible
+    for edge in (-0.06, 0.06):
+        walls = _stroke(x, y, (cavum, edge), (0.12, 0.018))
+        lines += np.float32(rng.uniform(0, 0.5)) * walls
+    for _ in range(rng.integers(4, 11)):
+        centre = (rng.uniform(-0.65, 0.65), rng.uniform(-0.5, 0.5))
+        half = (rng.uniform(0.03, 0.14), rng.uniform(0.012, 0.025))
+        fold = _stroke(x, y, centre, half, 0.35 * rng.normal())
+        lines += np.float32(rng.uniform(0.05, 0.4)) * fold
+    both = np.zeros((2, *shape), np.float32)
+    both[:, inside] = scatter, lines
+    return both[0], both[1]
+
+
+def _surroundings(
+    rng: np.random.Generator, depth: Array, distance: Array, shape: tuple[int, int]
+) -> Array:
+    """Scatter (dB) outside the head: layers under the probe, uterine wall, amniotic fluid."""
+    layers = 5 * _smooth_noise(rng, shape, 50, 3) * np.exp(-depth / np.float32(0.12))
+    tissue = rng.uniform(-29, -20) + 5 * _smooth_noise(rng, shape, 7, 7) + layers
+    tissue += 3 * _smooth_noise(rng, shape, 45, 16)
+    # Fluid gathers near the head and seldom reaches the probe or the far wall.
+    pocket = _smooth_noise(rng, shape, 6, 6) + rng.uniform(-0.5, 1.3)
+    pocket -= 2 * np.maximum(distance, 0) + 3 * np.exp(-depth / np.float32(0.08))
+    wall = np.exp(-np.square((pocket + np.float32(0.2)) / np.float32(0.15))) * rng.uniform(0, 9)
+    fluid = special.expit(8 * pocket)
+    return np.asarray(tissue + wall - rng.uniform(12, 20) * fluid, np.float32)
+
+
+def _echo(
+    rng: np.random.Generator, decibels: Array, reflectors: Array, spread: tuple[float, float]
+) -> Array:
+    """Amplitude of the echo: speckle averaged over two looks (compounding), plus reflections."""
+    # Keeps the mean power of the speckle independent of the width of the blur.
+    scale = np.float32(np.sqrt(4 * np.pi * spread[0] * spread[1]))
+    scatterers = scale * np.exp(decibels * np.float32(np.log(10) / 20))
+    amplitude = np.zeros_like(decibels)
+    for _ in range(2):
+        parts = rng.standard_normal((2, *decibels.shape), dtype=np.float32)
+        parts[0] *= scatterers + np.float32(0.25) * reflectors
+        parts[0] += reflectors
+        parts[1] *= scatterers
+        real, imaginary = ndimage.gaussian_filter(parts, (0, *spread), truncate=2.5)
+        amplitude += np.sqrt(np.square(real) + np.square(imaginary)) / 2
+    return amplitude
+
+
+def _to_pixels(grey: Array, field: _Field, height: int, width: int) -> NDArray[np.uint8]:
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    dx, dy = x - np.float32(field.apex[0]), y - np.float32(field.apex[1])
+    row = (np.sqrt(dx * dx + dy * dy) - field.radii[0]) / np.ptp(field.radii) * (grey.shape[0] - 1)
+    col = (np.arctan2(dx, dy) / field.half_angle + 1) / 2 * (grey.shape[1] - 1)
+    pixels = ndimage.map_coordinates(grey, [row, col], order=1, cval=0)
+    return np.asarray(np.rint(pixels), np.uint8)
+
+
+def _overlay(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> None:
+    """Grey scale at the left, and names blanked out at the lower right, as in HC18."""
+    height, width = pixels.shape
+    if rng.random() < 0.6:
+        bar = np.linspace(255, 40, height // 3).astype(np.uint8)
+        pixels[height // 20 : height // 20 + bar.size, 1 : 1 + max(1, width // 96)] = bar[:, None]
+    if rng.random() < 0.6:
+        top, left = rng.uniform(0.75, 0.85) * height, rng.uniform(0.74, 0.85) * width
+        pixels[int(top) : int(0.97 * height), int(left) :] = 0
