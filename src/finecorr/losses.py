@@ -283,7 +283,7 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         )
         normal = torch.where(outlier, torch.nan, target)
         self.ranking.levels = self.levels()
-        ranking = self.ranking(prediction, normal, features, weight=weight, group=group)
+        ranking: Tensor = self.ranking(prediction, normal, features, weight=weight, group=group)
         return loss + self.rank_weight * ranking
 
 

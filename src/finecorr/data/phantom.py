@@ -7,9 +7,11 @@ probe, log-compressed, and only then converted to the pixels of a sector or rect
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +21,7 @@ from scipy import ndimage, special
 
 from finecorr.data.corruption import replace_labels
 
-Array = NDArray[np.float32]
-Points = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]  # of 32 bits within the renderer, for speed
 Mask = NDArray[np.bool_]
 Range = tuple[float, float]
 
@@ -32,7 +33,7 @@ class Ranges:
     trimester_shares: tuple[float, float, float] = (0.16, 0.62, 0.22)
     trimester_circumferences: tuple[Range, Range, Range] = ((45, 135), (140, 215), (215, 345))  # mm
     cephalic_index: Range = (0.70, 0.90)  # short axis / long axis of the skull
-    relative_perimeter: Range = (1.10, 2.20)  # perimeter in pixels / reference length of the image
+    relative_perimeter: Range = (1.00, 2.25)  # perimeter in pixels / reference length of the image
     tilt_deviation: float = 0.25  # rad, of the long axis from horizontal
     skull_thickness: Range = (0.055, 0.085)  # of the short semi-axis
     sector_half_angle: Range = (0.42, 0.68)  # rad
@@ -65,24 +66,18 @@ class Head:
         long, short = self.semi_axes
         return float(4 * long * special.ellipe(1 - (short / long) ** 2))
 
-    def half_extent(self) -> tuple[float, float]:
-        """Half width and half height, in pixels, of the upright box around the ellipse."""
-        long, short = (axis / self.pixel_size for axis in self.semi_axes)
-        cos, sin = np.cos(self.orientation), np.sin(self.orientation)
-        return float(np.hypot(long * cos, short * sin)), float(np.hypot(long * sin, short * cos))
-
-    def contour(self, count: int = 90) -> Points:
+    def contour(self, count: int = 90) -> Array:
         """Points (x, y) on the ellipse, in pixels; shape (count, 2)."""
         angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
         long, short = (axis / self.pixel_size for axis in self.semi_axes)
-        cos, sin = np.cos(self.orientation), np.sin(self.orientation)
+        cos, sin = math.cos(self.orientation), math.sin(self.orientation)
         along, across = long * np.cos(angle), short * np.sin(angle)
         x, y = along * cos - across * sin, along * sin + across * cos
         return np.stack([x + self.centre[0], y + self.centre[1]], axis=1)
 
     def within(self, height: int, width: int) -> Head:
         """The same head, zoomed out and shifted as far as needed to lie within the image."""
-        half_width, half_height = self.half_extent()
+        half_width, half_height = (np.ptp(self.contour(), axis=0) / 2).tolist()
         zoom_out = max(1.0, half_width / (0.47 * width), half_height / (0.46 * height))
         free_x, free_y = width / 2 - half_width / zoom_out, height / 2 - half_height / zoom_out
         middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
@@ -101,13 +96,14 @@ class Phantom:
 
 
 def random_head(rng: np.random.Generator, height: int = 136, width: int = 192) -> Head:
-    """A head of random size, shape, zoom and place that fits an image of the given size."""
+    """Draws a head of random size, shape, zoom and place that fits an image of the given size."""
     trimester = rng.choice(3, p=RANGES.trimester_shares)
-    circumference = rng.triangular(*_with_middle(RANGES.trimester_circumferences[trimester]))
+    lowest, highest = RANGES.trimester_circumferences[trimester]
+    circumference = rng.triangular(lowest, (lowest + highest) / 2, highest)
     unit = Head((1.0, rng.uniform(*RANGES.cephalic_index)), 1.0, (0, 0), 0.0)
     long, short = (axis * circumference / unit.circumference for axis in unit.semi_axes)
-    reference = min(width, height * np.sqrt(2))
-    perimeter = reference * rng.triangular(*_with_middle(RANGES.relative_perimeter))
+    reference = min(width, height * math.sqrt(2))
+    perimeter = reference * rng.uniform(*RANGES.relative_perimeter)
     head = Head(
         semi_axes=(long, short),
         pixel_size=circumference / perimeter,
@@ -121,12 +117,21 @@ def random_head(rng: np.random.Generator, height: int = 136, width: int = 192) -
 def phantom(
     rng: np.random.Generator, *, height: int = 136, width: int = 192, head: Head | None = None
 ) -> Phantom:
-    """Draw one image; without ``head``, of a random one.
+    """Draws one image.
 
-    ``rng`` decides gain, speckle and shadows, so that one head can be drawn in several frames.
+    Args:
+        rng: the source of gain, speckle and shadows; one head can be drawn in several frames.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        head: what to draw; a random head if not given.
+
+    Returns:
+        The image with its pixel size and head circumference.
+
+    Raises:
+        ValueError: the image would be smaller than 32 x 32 pixels.
     """
-    if min(height, width) < 32:
-        raise ValueError(f"images of {height} x {width} pixels: choose at least 32 x 32")
+    _check_size(height, width)
     head = head or random_head(rng, height, width)
     return Phantom(_render(rng, head, height, width), head.pixel_size, head.circumference)
 
@@ -140,17 +145,28 @@ def write_phantoms(
     height: int = 136,
     width: int = 192,
 ) -> Path:
-    """Write ``folder/images/*.png`` and, last, ``folder/table.csv``; return the path of the table.
+    """Writes images and their table, with the names and columns of HC18.
 
-    Names and columns are those of HC18. With ``wrong_labels`` > 0 that fraction of the rows gets
-    the circumference of another row, and the column "wrong label" (0 or 1) tells which.
+    Args:
+        folder: gets `images/*.png` and, once all of them are written, `table.csv`.
+        subjects: number of subjects, of 1 to 3 images each.
+        seed: of the subjects; the images of one do not depend on how many there are.
+        wrong_labels: share of the rows, in [0, 1), that get the circumference of another row;
+            if above 0, the column `wrong label` (0 or 1) tells which.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+
+    Returns:
+        The path of the table.
+
+    Raises:
+        ValueError: an argument is out of its range.
     """
     if subjects < 1:
         raise ValueError(f"subjects is {subjects}: ask for at least 1")
     if not 0 <= wrong_labels < 1:
-        raise ValueError(f"wrong_labels is {wrong_labels}: give a fraction from 0 up to, not, 1")
-    if min(height, width) < 32:
-        raise ValueError(f"images of {height} x {width} pixels: choose at least 32 x 32")
+        raise ValueError(f"wrong_labels is {wrong_labels}: give a fraction, 0 <= wrong_labels < 1")
+    _check_size(height, width)
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -177,8 +193,9 @@ def write_phantoms(
     return path
 
 
-def _with_middle(limits: Range) -> tuple[float, float, float]:
-    return limits[0], sum(limits) / 2, limits[1]
+def _check_size(height: int, width: int) -> None:
+    if min(height, width) < 32:
+        raise ValueError(f"images of {height} x {width} pixels: choose at least 32 x 32")
 
 
 def _moved(rng: np.random.Generator, head: Head, height: int, width: int) -> Head:
@@ -207,7 +224,7 @@ def _field(rng: np.random.Generator, head: Head, height: int, width: int) -> _Fi
     rectangle = rng.random() < RANGES.rectangle_share
     limits = RANGES.rectangle_half_angle if rectangle else RANGES.sector_half_angle
     half_angle = rng.uniform(*limits)
-    slope = np.tan(half_angle)
+    slope = math.tan(half_angle)
     apex_x = width / 2 + (head.centre[0] - width / 2) * rng.uniform(0, 0.6)
     shown = corners if rectangle else contour
     # Half the width of the field at the top edge of the image at which it holds all of `shown`.
@@ -216,7 +233,7 @@ def _field(rng: np.random.Generator, head: Head, height: int, width: int) -> _Fi
     apex_y = -top / slope
     near, far = -apex_y + np.array([rng.uniform(-0.04, 0.05), rng.uniform(0.97, 1.15)]) * height
     distances = np.hypot(contour[:, 0] - apex_x, contour[:, 1] - apex_y)
-    near, far = min(near, distances.min() - 2), max(far, distances.max() + 2)
+    near, far = float(min(near, distances.min() - 2)), float(max(far, distances.max() + 2))
     if rectangle:
         near = min(near, -apex_y)
         far = float(np.hypot(corners[:, 0] - apex_x, corners[:, 1] - apex_y).max())
@@ -224,22 +241,22 @@ def _field(rng: np.random.Generator, head: Head, height: int, width: int) -> _Fi
 
 
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, int], rows: int, cols: int) -> Array:
-    """Noise of mean 0 and deviation about 1, with ``rows`` x ``cols`` independent cells."""
-    bases = []
+    """Noise of mean 0 and deviation about 1, with `rows` x `cols` independent cells."""
+    bases: list[Array] = []
     for count, cells in zip(shape, (rows, cols), strict=True):
         offset = np.linspace(0, cells, count)[:, None] - np.arange(-1, cells + 2)
         basis = np.exp(-(offset**2)).astype(np.float32)
         bases.append(basis / np.sqrt(np.sum(basis**2, axis=1, keepdims=True)))
     coarse = rng.standard_normal((rows + 3, cols + 3), dtype=np.float32)
-    return bases[0] @ coarse @ bases[1].T
+    return np.asarray(bases[0] @ coarse @ bases[1].T)
 
 
 def _stroke(x: Array, y: Array, centre: Range, half: Range, angle: float = 0.0) -> Array:
     """A soft-edged bar with the given half length and half thickness, of height 1."""
-    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
-    along = (dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))) / half[0]
-    across = (dy * np.float32(np.cos(angle)) - dx * np.float32(np.sin(angle))) / half[1]
-    return np.exp(-np.square(np.square(along)) - np.square(across))
+    cos, sin = math.cos(angle), math.sin(angle)
+    dx, dy = x - centre[0], y - centre[1]
+    along, across = (dx * cos + dy * sin) / half[0], (dy * cos - dx * sin) / half[1]
+    return np.asarray(np.exp(-np.square(np.square(along)) - np.square(across)))
 
 
 def _render(rng: np.random.Generator, head: Head, height: int, width: int) -> NDArray[np.uint8]:
@@ -249,62 +266,53 @@ def _render(rng: np.random.Generator, head: Head, height: int, width: int) -> ND
     radius = np.linspace(*field.radii, shape[0], dtype=np.float32)[:, None]
     angle = np.linspace(-field.half_angle, field.half_angle, shape[1], dtype=np.float32)[None]
     beam_x, beam_y = np.sin(angle), np.cos(angle)
+    step = (field.radii[1] - field.radii[0]) / shape[0]
     depth = (radius - field.radii[0]) / (field.radii[1] - field.radii[0])
 
     # Coordinates u, v of the head (1 at the ends of its axes) and signed distance to the skull.
     dx = field.apex[0] + radius * beam_x - head.centre[0]
     dy = field.apex[1] + radius * beam_y - head.centre[1]
-    cos, sin = np.float32(np.cos(head.orientation)), np.float32(np.sin(head.orientation))
-    long, short = (np.float32(axis / head.pixel_size) for axis in head.semi_axes)
+    cos, sin = math.cos(head.orientation), math.sin(head.orientation)
+    long, short = (axis / head.pixel_size for axis in head.semi_axes)
     u, v = (dx * cos + dy * sin) / long, (dy * cos - dx * sin) / short
-    level = np.sqrt(u * u + v * v) + np.float32(1e-6)
+    level = np.sqrt(u * u + v * v) + 1e-6
     slope_u, slope_v = u / (level * long), v / (level * short)
-    steepness = np.sqrt(slope_u * slope_u + slope_v * slope_v) + np.float32(1e-6)
+    steepness = np.sqrt(slope_u * slope_u + slope_v * slope_v) + 1e-6
     distance = (level - 1) / steepness
     normal_x, normal_y = slope_u * cos - slope_v * sin, slope_u * sin + slope_v * cos
     facing = np.abs(normal_x * beam_x + normal_y * beam_y) / steepness
 
-    thickness = np.float32(max(anatomy.uniform(*RANGES.skull_thickness) * short, 1.6))
+    thickness = max(anatomy.uniform(*RANGES.skull_thickness) * short, 1.6)
     outward = distance / thickness
     rim = np.abs(outward) < 2.5
     reflectors = np.zeros_like(u)
     reflectors[rim] = _skull(anatomy, np.arctan2(v[rim], u[rim]), outward[rim], facing[rim])
     scatter, reflection = _brain(anatomy, u, v, distance < 1)
     around = _surroundings(anatomy, depth, distance / short, shape)
-    inside = special.expit(-(distance + thickness / 2) / np.float32(0.6))
+    inside = special.expit(-(distance + thickness / 2) / 0.6)
     # Echoes thrown to and fro between probe and skull blur the half of the brain near the probe.
-    scatter += np.float32(rng.uniform(0, 9)) * np.clip(-dy / short, 0, 1)
+    scatter += rng.uniform(0, 9) * np.clip(-dy / short, 0, 1)
     decibels = around + (scatter - around) * inside
     reflectors += reflection * inside
 
-    # What lies behind the skull is darker, most where a beam grazes it and so stays in it longer.
-    step = (field.radii[1] - field.radii[0]) / shape[0] / thickness
-    bone = np.abs(outward + np.float32(0.5)) < 0.5
-    loss = rng.uniform(0.6, 3) * step * np.cumsum(bone, axis=0, dtype=np.float32)
-    loss = ndimage.gaussian_filter1d(np.minimum(loss, 20), rng.uniform(2, 5), axis=1, truncate=2)
-    loss += rng.uniform(*RANGES.depth_loss) * depth
-    contact = _smooth_noise(rng, (1, shape[1]), 1, 9)
-    loss += rng.uniform(0, 9) * special.expit(4 * (contact - 1.2)) * np.minimum(1, 4 * depth)
-    loss += rng.uniform(0, 8) * (angle / field.half_angle) ** 4
-
-    spread = np.sqrt(0.5 / head.pixel_size) * min(height / 136, width / 192)
-    axial = spread * rng.uniform(*RANGES.axial_spread) * shape[0] / np.ptp(field.radii)
-    arc = 2 * field.half_angle * np.mean(field.radii)
+    # A closer view is blurrier in pixels, though less than in proportion: probes differ too.
+    spread = math.sqrt(0.5 / head.pixel_size * min(height / 136, width / 192))
+    axial = spread * rng.uniform(*RANGES.axial_spread) / step
+    arc = 2 * field.half_angle * sum(field.radii) / 2
     lateral = spread * rng.uniform(*RANGES.lateral_spread) * shape[1] / arc
-    amplitude = _echo(rng, decibels, reflectors, (float(axial), float(lateral)))
-    shown = 20 * np.log10(amplitude + np.float32(1e-4)) - loss + rng.uniform(*RANGES.gain)
+    loss = _loss(rng, np.abs(outward + 0.5) < 0.5, step / thickness, depth, angle)
+    amplitude = _echo(rng, decibels, reflectors, (axial, lateral))
+    shown = 20 * np.log10(amplitude + 1e-4) - loss + rng.uniform(*RANGES.gain)
     dynamic_range = rng.uniform(*RANGES.dynamic_range)
-    grey = 255 * np.clip(1 + shown / dynamic_range, 0, 1) ** np.float32(1.7)
-    pixels = _to_pixels(grey.astype(np.float32), field, height, width)
-    _overlay(anatomy, pixels)
-    return pixels
+    grey = 255 * np.clip(1 + shown / dynamic_range, 0, 1) ** 1.7
+    return _to_pixels(grey, field, height, width)
 
 
 def _skull(rng: np.random.Generator, around: Array, outward: Array, facing: Array) -> Array:
     """Echo of the skull: two tables, sutures, and the scalp.
 
-    ``around`` is the angle about the centre (rad), ``outward`` the distance from the outer edge in
-    thicknesses of the skull, ``facing`` the cosine between beam and skull normal.
+    `around` is the angle about the centre (rad), `outward` the distance from the outer edge in
+    thicknesses of the skull, `facing` the cosine between beam and skull normal.
     """
     angles = np.linspace(-np.pi, np.pi, 720)
     strength, width = np.ones(720), np.ones(720)
@@ -317,12 +325,12 @@ def _skull(rng: np.random.Generator, around: Array, outward: Array, facing: Arra
         strength *= 1 - rng.uniform(0.6, 1) * np.exp(-((gap / rng.uniform(0.03, 0.08)) ** 2))
     step = np.rint((around / (2 * np.pi) + 0.5) * 719).astype(np.intp)
     inward = -outward / np.clip(width, 0.6, 1.4).astype(np.float32)[step]
-    tables = np.exp(-np.square((outward + np.float32(0.25)) / np.float32(0.25)))
-    tables += np.exp(-np.square((inward - np.float32(0.8)) / np.float32(0.32))) * np.float32(0.6)
-    tables += np.exp(-np.square((outward - np.float32(1.0)) / np.float32(0.3))) * np.float32(0.06)
-    echo = np.float32(rng.uniform(0.005, 0.06)) + facing ** np.float32(rng.uniform(2, 6))
+    tables = np.exp(-np.square((outward + 0.25) / 0.25))
+    tables += np.exp(-np.square((inward - 0.8) / 0.32)) * 0.6
+    tables += np.exp(-np.square((outward - 1.0) / 0.3)) * 0.06
+    echo = rng.uniform(0.005, 0.06) + facing ** rng.uniform(2, 6)
     brightness = np.clip(strength, 0.04, 1.6) * rng.uniform(0.9, 3.2)
-    return tables * echo * brightness.astype(np.float32)[step]
+    return np.asarray(tables * echo * brightness.astype(np.float32)[step])
 
 
 def _brain(rng: np.random.Generator, u: Array, v: Array, inside: Mask) -> tuple[Array, Array]:
@@ -334,26 +342,26 @@ def _brain(rng: np.random.Generator, u: Array, v: Array, inside: Mask) -> tuple[
 
     # Bent coordinates, since nothing in a brain is straight.
     x, y = u[inside] + 0.04 * noise(14, 14), v[inside] + 0.025 * noise(14, 14)
-    scatter = np.float32(rng.uniform(-38, -30)) + np.float32(rng.uniform(2, 5)) * noise(34, 26)
-    side = rng.choice([-1, 1])
+    scatter = rng.uniform(-38, -30) + rng.uniform(2, 5) * noise(34, 26)
+    side = 1 if rng.random() < 0.5 else -1
     for sign, clarity in ((side, 1.0), (-side, rng.uniform(0, 0.8))):
         centre, tilt = (rng.uniform(-0.5, -0.3), sign * rng.uniform(0.32, 0.45)), rng.normal() * 0.2
-        scatter -= np.float32(10 * clarity) * _stroke(x, y, centre, (0.40, 0.20), tilt)
+        scatter -= 10 * clarity * _stroke(x, y, centre, (0.40, 0.20), tilt)
         centre = (centre[0] + rng.uniform(-0.1, 0.1), centre[1])
         choroid = _stroke(x, y, centre, (rng.uniform(0.12, 0.28), rng.uniform(0.09, 0.14)), tilt)
-        scatter += np.float32(rng.uniform(18, 30) * clarity) * choroid
+        scatter += rng.uniform(18, 30) * clarity * choroid
     # Midline, walls of the cavum septi pellucidi, and whatever else lies across the beams.
     cavum = rng.uniform(0.35, 0.5)
     visible = np.clip(0.3 + 0.7 * noise(16, 16), 0, 1.2)
-    lines = np.float32(0.4) * _stroke(x, y, (0, 0), (0.93, 0.018), 0.02 * rng.normal()) * visible
+    lines = 0.4 * _stroke(x, y, (0, 0), (0.93, 0.018), 0.02 * rng.normal()) * visible
     for edge in (-0.06, 0.06):
         walls = _stroke(x, y, (cavum, edge), (0.12, 0.018))
-        lines += np.float32(rng.uniform(0, 0.5)) * walls
+        lines += rng.uniform(0, 0.5) * walls
     for _ in range(rng.integers(4, 11)):
         centre = (rng.uniform(-0.65, 0.65), rng.uniform(-0.5, 0.5))
         half = (rng.uniform(0.03, 0.14), rng.uniform(0.012, 0.025))
         fold = _stroke(x, y, centre, half, 0.35 * rng.normal())
-        lines += np.float32(rng.uniform(0.05, 0.4)) * fold
+        lines += rng.uniform(0.05, 0.4) * fold
     both = np.zeros((2, *shape), np.float32)
     both[:, inside] = scatter, lines
     return both[0], both[1]
@@ -363,15 +371,30 @@ def _surroundings(
     rng: np.random.Generator, depth: Array, distance: Array, shape: tuple[int, int]
 ) -> Array:
     """Scatter (dB) outside the head: layers under the probe, uterine wall, amniotic fluid."""
-    layers = 5 * _smooth_noise(rng, shape, 50, 3) * np.exp(-depth / np.float32(0.12))
+    layers = 5 * _smooth_noise(rng, shape, 50, 3) * np.exp(-depth / 0.12)
     tissue = rng.uniform(-29, -20) + 5 * _smooth_noise(rng, shape, 7, 7) + layers
     tissue += 3 * _smooth_noise(rng, shape, 45, 16)
     # Fluid gathers near the head and seldom reaches the probe or the far wall.
     pocket = _smooth_noise(rng, shape, 6, 6) + rng.uniform(-0.5, 1.3)
-    pocket -= 2 * np.maximum(distance, 0) + 3 * np.exp(-depth / np.float32(0.08))
-    wall = np.exp(-np.square((pocket + np.float32(0.2)) / np.float32(0.15))) * rng.uniform(0, 9)
+    pocket -= 2 * np.maximum(distance, 0) + 3 * np.exp(-depth / 0.08)
+    wall = np.exp(-np.square((pocket + 0.2) / 0.15)) * rng.uniform(0, 9)
     fluid = special.expit(8 * pocket)
-    return np.asarray(tissue + wall - rng.uniform(12, 20) * fluid, np.float32)
+    return np.asarray(tissue + wall - rng.uniform(12, 20) * fluid)
+
+
+def _loss(rng: np.random.Generator, bone: Mask, step: float, depth: Array, angle: Array) -> Array:
+    """Attenuation (dB): shadows of the skull, depth, poor contact of the probe, edges of the field.
+
+    `step` is the distance between depths in thicknesses of the skull.
+    """
+    # A beam that grazes the skull stays in it longest, hence the shadows at the sides of the head.
+    loss = rng.uniform(0.6, 3) * step * np.cumsum(bone, axis=0, dtype=np.float32)
+    loss = ndimage.gaussian_filter1d(np.minimum(loss, 20), rng.uniform(2, 5), axis=1, truncate=2)
+    loss += rng.uniform(*RANGES.depth_loss) * depth
+    contact = _smooth_noise(rng, (1, angle.size), 1, 9)
+    loss += rng.uniform(0, 9) * special.expit(4 * (contact - 1.2)) * np.minimum(1, 4 * depth)
+    loss += rng.uniform(0, 8) * (angle / angle.max()) ** 4
+    return np.asarray(loss)
 
 
 def _echo(
@@ -379,12 +402,12 @@ def _echo(
 ) -> Array:
     """Amplitude of the echo: speckle averaged over two looks (compounding), plus reflections."""
     # Keeps the mean power of the speckle independent of the width of the blur.
-    scale = np.float32(np.sqrt(4 * np.pi * spread[0] * spread[1]))
-    scatterers = scale * np.exp(decibels * np.float32(np.log(10) / 20))
+    scale = math.sqrt(4 * math.pi * spread[0] * spread[1])
+    scatterers = scale * np.exp(decibels * (math.log(10) / 20))
     amplitude = np.zeros_like(decibels)
     for _ in range(2):
         parts = rng.standard_normal((2, *decibels.shape), dtype=np.float32)
-        parts[0] *= scatterers + np.float32(0.25) * reflectors
+        parts[0] *= scatterers + 0.25 * reflectors
         parts[0] += reflectors
         parts[1] *= scatterers
         real, imaginary = ndimage.gaussian_filter(parts, (0, *spread), truncate=2.5)
@@ -394,19 +417,12 @@ def _echo(
 
 def _to_pixels(grey: Array, field: _Field, height: int, width: int) -> NDArray[np.uint8]:
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    dx, dy = x - np.float32(field.apex[0]), y - np.float32(field.apex[1])
-    row = (np.sqrt(dx * dx + dy * dy) - field.radii[0]) / np.ptp(field.radii) * (grey.shape[0] - 1)
+    dx, dy = x - field.apex[0], y - field.apex[1]
+    row = (
+        (np.sqrt(dx * dx + dy * dy) - field.radii[0])
+        / (field.radii[1] - field.radii[0])
+        * (grey.shape[0] - 1)
+    )
     col = (np.arctan2(dx, dy) / field.half_angle + 1) / 2 * (grey.shape[1] - 1)
     pixels = ndimage.map_coordinates(grey, [row, col], order=1, cval=0)
     return np.asarray(np.rint(pixels), np.uint8)
-
-
-def _overlay(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> None:
-    """Grey scale at the left, and names blanked out at the lower right, as in HC18."""
-    height, width = pixels.shape
-    if rng.random() < 0.6:
-        bar = np.linspace(255, 40, height // 3).astype(np.uint8)
-        pixels[height // 20 : height // 20 + bar.size, 1 : 1 + max(1, width // 96)] = bar[:, None]
-    if rng.random() < 0.6:
-        top, left = rng.uniform(0.75, 0.85) * height, rng.uniform(0.74, 0.85) * width
-        pixels[int(top) : int(0.97 * height), int(left) :] = 0

@@ -149,9 +149,7 @@ def populations(
         TypeError: `prediction` is not floating point, or `group` not integers.
     """
     _check(prediction, target, weight, group)
-    dtype = torch.promote_types(
-        torch.promote_types(prediction.dtype, target.dtype), torch.float32
-    )
+    dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     if prediction.ndim == 1:
         prediction, target = prediction[:, None], target[:, None]
     prediction, target = prediction.to(dtype), target.detach().to(dtype)
@@ -166,14 +164,10 @@ def populations(
         return Populations(prediction, target, weights, None, 1, None)
     known, index = torch.unique(group, return_inverse=True)
     index, order = index.sort(stable=True)
-    return Populations(
-        prediction[order], target[order], weights[order], index, len(known), order
-    )
+    return Populations(prediction[order], target[order], weights[order], index, len(known), order)
 
 
-def _check(
-    prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None
-) -> None:
+def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None) -> None:
     if not prediction.is_floating_point():
         raise TypeError(f"prediction must be floating point, not {prediction.dtype}")
     if prediction.ndim not in (1, 2) or prediction.shape != target.shape:

@@ -1,0 +1,218 @@
+"""The commands: thin, each one call into the rooms below."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+from finecorr import demo, runs
+from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.images import ImageOptions
+from finecorr.data.presets import expand_presets
+from finecorr.data.table import TableOptions
+from finecorr.errors import InputError
+from finecorr.models.training import Interrupted, TrainingOptions
+from finecorr.runs import RunOptions
+
+_USER_ERROR = 2
+_INTERRUPTED = 130
+_TRAIN_OPTIONS = (
+    TableOptions,
+    ImageOptions,
+    AugmentationOptions,
+    TrainingOptions,
+    RunOptions,
+)
+_PRESET = "--preset NAME DIR stands for the table and its flags: hc18 is the HC18 data set."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    try:
+        given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
+        options = _parser().parse_args(given)
+        _COMMANDS[options.subcommand](options[options.subcommand])
+    except InputError as error:
+        print(f"finecorr: error: {error}", file=sys.stderr)
+        return _USER_ERROR
+    except Interrupted:
+        print("\ninterrupted; the same command with --resume goes on from here", file=sys.stderr)
+        return _INTERRUPTED
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return 0
+
+
+def _train(options: Namespace) -> None:
+    parts = [_build(cls, options) for cls in _TRAIN_OPTIONS]
+    evaluation = runs.train(*parts)
+    print(f"test split: {evaluation.summary()}\nwritten to {options.out}")
+
+
+def _evaluate(options: Namespace) -> None:
+    evaluation, left_out = runs.evaluate(
+        Path(options.run),
+        _overrides(options),
+        Path(options.out),
+        all_rows=options.all_rows,
+        overwrite=options.overwrite,
+    )
+    if left_out:
+        print(f"left out: {left_out} rows of subjects that training or validation have seen")
+    print(f"{evaluation.summary()}\nwritten to {options.out}")
+
+
+def _predict(options: Namespace) -> None:
+    predictions = runs.predict(
+        Path(options.run),
+        _overrides(options),
+        Path(options.out),
+        pixel_size=options.pixel_size,
+        overwrite=options.overwrite,
+    )
+    print(f"{len(predictions)} predictions written to {options.out}")
+
+
+def _demo(options: Namespace) -> None:
+    print(demo.run(Path(options.out), overwrite=options.overwrite))
+
+
+_COMMANDS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "demo": _demo}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="finecorr", description="Train regressors whose predictions correlate with the truth."
+    )
+    commands = parser.add_subcommands(dest="subcommand")
+
+    train = ArgumentParser(description=f"Train a model on a table and evaluate it. {_PRESET}")
+    train.add_argument("--config", action="config", help="YAML file of flags, as in a run's folder")
+    for cls in _TRAIN_OPTIONS:
+        for option in fields(cls):
+            _add(train, cls, option)
+    commands.add_subcommand("train", train, help="a table of images and scores to a model")
+
+    evaluate = ArgumentParser(
+        description="Evaluate a model on the rows of a table that its training has not seen. "
+        f"Flags that are not given are those of the training. {_PRESET}"
+    )
+    evaluate.add_argument("run", type=str, help="folder of a trained run")
+    _add_overrides(evaluate, "table of images and scores (default: the training's)")
+    evaluate.add_argument("--out", type=str, required=True, help="folder for the evaluation")
+    evaluate.add_argument(
+        "--all-rows", action="store_true", help="also rows of subjects that training has seen"
+    )
+    evaluate.add_argument(
+        "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
+    )
+    commands.add_subcommand("evaluate", evaluate, help="a model and a table to metrics")
+
+    predict = ArgumentParser(
+        description="Predict for every row of a table or image of a folder. "
+        f"Flags that are not given are those of the training. {_PRESET}"
+    )
+    predict.add_argument("run", type=str, help="folder of a trained run")
+    _add_overrides(predict, "table, or folder of images (default: the training's table)")
+    predict.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
+    predict.add_argument(
+        "--pixel-size",
+        type=float | None,
+        default=None,
+        help="of all images, where no column has it",
+    )
+    predict.add_argument("--overwrite", action="store_true", help="replace the file")
+    commands.add_subcommand("predict", predict, help="a model and images to predictions")
+
+    demonstrate = ArgumentParser(description=demo.__doc__)
+    demonstrate.add_argument("--out", type=str, default="demo", help="folder for the result")
+    demonstrate.add_argument(
+        "--overwrite", action="store_true", help="replace the demo that is in the folder"
+    )
+    commands.add_subcommand("demo", demonstrate, help="see it work, on synthetic images")
+    return parser
+
+
+def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
+    """One field of a dataclass as a flag; the table is the positional argument."""
+    kind = get_type_hints(cls)[option.name]
+    help_text = option.metadata["help"]
+    if option.name == "table":
+        parser.add_argument("table", nargs="?", type=str | None, default=None, help=help_text)
+        return
+    flag = f"--{option.name.replace('_', '-')}"
+    if kind is bool:
+        parser.add_argument(flag, action="store_true", help=help_text)
+        return
+    default = option.default
+    if option.default_factory is not MISSING:
+        default = option.default_factory()
+    settings: dict[str, Any] = {"help": help_text, "default": default}
+    if default is MISSING:
+        settings = {"help": help_text, "required": True}
+    settings.update(_argument_type(kind))
+    if isinstance(settings.get("default"), tuple):
+        settings["default"] = list(settings["default"])
+    parser.add_argument(flag, **settings)
+
+
+def _argument_type(kind: Any) -> dict[str, Any]:
+    """The argparse settings for the type of a field."""
+    members = [member for member in get_args(kind) if member is not type(None)]
+    for member in [kind, *members]:
+        if get_origin(member) is tuple:
+            parts = get_args(member)
+            return {"type": parts[0], "nargs": "+" if parts[-1] is Ellipsis else len(parts)}
+    if Path in [kind, *members]:
+        return {"type": str if kind is Path else str | None}
+    return {"type": kind}
+
+
+def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
+    parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
+    for option in fields(TableOptions):
+        if option.name != "table":
+            settings = _argument_type(get_type_hints(TableOptions)[option.name])
+            if "nargs" not in settings:
+                settings["type"] = str | None
+            help_text = option.metadata["help"]
+            flag = f"--{option.name.replace('_', '-')}"
+            parser.add_argument(flag, default=None, help=help_text, **settings)
+
+
+def _build(cls: type, options: Namespace) -> Any:
+    """The dataclass with the values of its flags."""
+    if cls is TableOptions and options.table is None:
+        raise InputError("which table? Give its path, or --preset, or a --config that names it")
+    values = {option.name: options[option.name] for option in fields(cls)}
+    return cls(**_typed(cls, values))
+
+
+def _overrides(options: Namespace) -> dict[str, Any]:
+    """The fields of TableOptions whose flags were given."""
+    names = [option.name for option in fields(TableOptions)]
+    given = {name: options[name] for name in names if options[name] is not None}
+    return _typed(TableOptions, given)
+
+
+def _typed(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples and texts as paths, where the dataclass has them."""
+    kinds = get_type_hints(cls)
+    typed = {}
+    for name, value in values.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        elif isinstance(value, str) and Path in (kinds[name], *get_args(kinds[name])):
+            value = Path(value)
+        typed[name] = value
+    return typed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

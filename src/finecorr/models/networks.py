@@ -1,0 +1,75 @@
+"""MONAI's two-dimensional networks by name, each ending in features."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from monai.networks import nets
+from torch import nn
+
+from finecorr.errors import InputError
+
+
+def _resnet(build: Callable[..., nn.Module], channels: int, width: float = 1.0) -> nn.Module:
+    return build(
+        spatial_dims=2,
+        n_input_channels=channels,
+        # MONAI's default stride of 1 is for small volumes, and four times the work.
+        conv1_t_stride=2,
+        widen_factor=width,
+        feed_forward=False,
+    )
+
+
+def _densenet(build: Callable[..., nn.Module], channels: int) -> nn.Module:
+    network: Any = build(spatial_dims=2, in_channels=channels, out_channels=1)
+    network.class_layers.out = nn.Identity()
+    return cast(nn.Module, network)
+
+
+def _efficientnet(name: str, channels: int) -> nn.Module:
+    network: nn.Module = nets.EfficientNetBN(
+        name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1
+    )
+    network._fc = nn.Identity()
+    return network
+
+
+_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "resnet10-narrow": partial(_resnet, nets.resnet10, width=0.5),
+    "resnet10": partial(_resnet, nets.resnet10),
+    "resnet18": partial(_resnet, nets.resnet18),
+    "resnet34": partial(_resnet, nets.resnet34),
+    "resnet50": partial(_resnet, nets.resnet50),
+    "densenet121": partial(_densenet, nets.DenseNet121),
+    "densenet169": partial(_densenet, nets.DenseNet169),
+    "efficientnet-b0": partial(_efficientnet, "efficientnet-b0"),
+    "efficientnet-b1": partial(_efficientnet, "efficientnet-b1"),
+    "efficientnet-b2": partial(_efficientnet, "efficientnet-b2"),
+}
+
+
+def available() -> list[str]:
+    """The names that `build` knows."""
+    return list(_NETWORKS)
+
+
+def check(name: str) -> None:
+    """Raises InputError, with the known names, if no network has that name."""
+    if name not in _NETWORKS:
+        near = difflib.get_close_matches(name, _NETWORKS, 1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise InputError(f"unknown network {name!r}{hint}; known are {', '.join(_NETWORKS)}")
+
+
+def build(name: str, channels: int) -> nn.Module:
+    """The network of that name, untrained: `(n, channels, height, width)` to features `(n, d)`.
+
+    Raises:
+        InputError: no network has that name.
+    """
+    check(name)
+    return _NETWORKS[name](channels)

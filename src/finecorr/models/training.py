@@ -1,0 +1,249 @@
+"""One training, from a data module to the best regressor."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from finecorr import losses
+from finecorr.data.module import Batch, ImageDataModule
+from finecorr.errors import InputError
+from finecorr.models import networks
+from finecorr.models.module import RegressionModule
+from finecorr.models.regressor import Architecture, Regressor
+
+CHECKPOINTS = "checkpoints"
+_PREDICTION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained. Each field is a flag of the command line."""
+
+    loss: str = field(
+        default="fine_grained", metadata={"help": f"one of {', '.join(losses.available())}"}
+    )
+    loss_options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "options of the loss, as --loss-options.NAME VALUE or as YAML"},
+    )
+    network: str = field(
+        default="resnet18", metadata={"help": f"one of {', '.join(networks.available())}"}
+    )
+    epochs: int = field(default=30, metadata={"help": "passes over the training rows"})
+    batch_size: int = field(default=64, metadata={"help": "rows in a batch"})
+    learning_rate: float = field(
+        default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
+    )
+    weight_decay: float = field(default=1e-2, metadata={"help": "of AdamW"})
+    patience: int = field(
+        default=15, metadata={"help": "epochs without a better validation SRCC before it stops"}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "of splits, weights, order, augmentation and replaced labels"}
+    )
+    precision: str = field(
+        default="auto",
+        metadata={"help": "32-true, bf16-mixed or 16-mixed (auto: bf16-mixed where it is faster)"},
+    )
+    workers: int = field(
+        default=0, metadata={"help": "processes that load images which do not fit into memory"}
+    )
+
+    def check(self) -> None:
+        """Raises InputError if an option is unknown or out of its range."""
+        networks.check(self.network)
+        self.build_loss()
+        for name, lowest in (("epochs", 1), ("batch_size", 2), ("patience", 1)):
+            if getattr(self, name) < lowest:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag} must be at least {lowest}, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise InputError(f"--learning-rate must be positive, not {self.learning_rate}")
+        if self.weight_decay < 0 or self.workers < 0 or self.seed < 0:
+            raise InputError("--weight-decay, --workers and --seed must not be negative")
+        if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
+            raise InputError(
+                f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
+            )
+
+    def build_loss(self) -> losses.Loss:
+        """The loss; an unknown name or option is an InputError."""
+        try:
+            return losses.build(self.loss, **self.loss_options)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"--loss {self.loss}: {error}") from error
+
+
+class Interrupted(Exception):
+    """The person at the keyboard stopped the training; its last checkpoint is there."""
+
+
+def train(
+    data: ImageDataModule,
+    architecture: Architecture,
+    options: TrainingOptions,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> Regressor:
+    """Trains a regressor and returns it as it was at the best validation SRCC.
+
+    Args:
+        data: the batches.
+        architecture: the network.
+        options: how it is trained.
+        folder: where logs and checkpoints go.
+        resume: go on from the last checkpoint in `folder`, if there is one.
+
+    Raises:
+        Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
+    """
+    L.seed_everything(options.seed, verbose=False)
+    regressor = Regressor(architecture)
+    regressor.standardise_targets(data.training_targets())
+    module = RegressionModule(
+        # torch's annotations do not know this form.
+        regressor.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        options.build_loss(),
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+    )
+    checkpoint = ModelCheckpoint(
+        folder / CHECKPOINTS, "best", monitor="validation_SRCC", mode="max", save_last=True
+    )
+    stop = EarlyStopping("validation_SRCC", patience=options.patience, mode="max")
+    last = folder / CHECKPOINTS / "last.ckpt"
+    with _quiet():
+        trainer = L.Trainer(
+            max_epochs=options.epochs,
+            devices=1,
+            precision=_precision(options.precision),  # type: ignore[arg-type]
+            callbacks=[checkpoint, stop, _ProgressBar(options.loss)],
+            logger=[CSVLogger(folder, "logs"), TensorBoardLogger(folder, "logs")],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            deterministic="warn",
+        )
+        start = str(last) if resume and last.is_file() else None
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        if trainer.interrupted:
+            raise Interrupted
+        best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        if not module.loss.fixes_scale:
+            _calibrate(regressor, data)
+    return regressor.eval()
+
+
+def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:
+    """`(n, targets)`: predictions for the rows of a data set, in the table's unit."""
+    return _outputs(regressor, rows)[0]
+
+
+def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
+    rows = data.indices["train"]
+    _, scores = _outputs(regressor, data.rows("train"))
+    target = regressor.standardised(torch.from_numpy(data.training_targets()))
+    weight = torch.from_numpy(data.dataset.weights[rows])
+    regressor.calibrate(torch.from_numpy(scores), target, weight)
+
+
+def _outputs(
+    regressor: Regressor, rows: Dataset[Batch]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predictions in the table's unit, and scores; both `(n, targets)`."""
+    module = RegressionModule(regressor, losses.build("mse"), learning_rate=0, weight_decay=0)
+    with _quiet():
+        trainer = L.Trainer(
+            devices=1,
+            # Prediction is quick, and exact whatever the device.
+            precision="32-true",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        outputs = trainer.predict(module, DataLoader(rows, _PREDICTION_BATCH))
+    assert outputs is not None
+    predictions, scores = zip(*outputs, strict=True)
+    return torch.cat(predictions).double().numpy(), torch.cat(scores).double().numpy()
+
+
+def _precision(precision: str) -> str:
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    # Without these instructions, bfloat16 on a CPU is emulated and slow.
+    native = torch.backends.cpu.get_cpu_capability() == "AVX512" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
+    return "bf16-mixed" if native else "32-true"
+
+
+class _ProgressBar(L.Callback):
+    """One line for the whole training."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._bar = tqdm(
+            desc=self._name,
+            total=int(trainer.estimated_stepping_batches),
+            initial=trainer.global_step,
+            disable=not trainer.is_global_zero,
+            unit="step",
+        )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._bar.update()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        if "validation_SRCC" in metrics:
+            self._bar.set_postfix_str(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, validation "
+                f"SRCC {metrics['validation_SRCC']:.3f}, MAE {metrics['validation_MAE']:.3g}"
+            )
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if hasattr(self, "_bar"):
+            self._bar.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice on hardware and workers is not for the user of a command."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,371 @@
+"""The main job: a table to a run folder, and a run folder to evaluations and predictions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from finecorr import bundle
+from finecorr.data.augmentation import Augmentation, AugmentationOptions
+from finecorr.data.corruption import replace_labels
+from finecorr.data.images import ImageOptions, Images
+from finecorr.data.module import ImageDataModule, ImageDataset
+from finecorr.data.splits import split_table
+from finecorr.data.table import ImageTable, TableOptions, read_folder, read_table
+from finecorr.errors import InputError
+from finecorr.evaluation.figures import Panel, bland_altman, scatter
+from finecorr.evaluation.statistics import agreement_with_intervals
+from finecorr.models import training
+from finecorr.models.regressor import Architecture
+from finecorr.models.training import TrainingOptions
+
+CONFIG = "config.yaml"
+SPLITS = "splits.csv"
+METRICS = "metrics.csv"
+PREDICTIONS = "predictions.csv"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is trained on, and where the run goes. Each field is a flag of the command line."""
+
+    out: Path = field(metadata={"help": "folder for the run"})
+    split_fractions: tuple[float, float, float] = field(
+        default=(0.7, 0.15, 0.15),
+        metadata={"help": "shares of the subjects for training, validation and test"},
+    )
+    corrupt_labels: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the training rows that get another row's label, to see what a loss "
+            "makes of wrong labels"
+        },
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "replace the run that is in the folder"}
+    )
+    resume: bool = field(default=False, metadata={"help": "go on with a run that was interrupted"})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for labelled rows, and how well they agree with the truth."""
+
+    predictions: pd.DataFrame
+    """`row`, `image`, `group`, and for each target its truth and `predicted` value."""
+    metrics: pd.DataFrame
+    """`target`, `metric`, `value`, `low`, `high`."""
+
+    def summary(self) -> str:
+        """The metrics as a text table."""
+        lines = []
+        for target, rows in self.metrics.groupby("target", sort=False):
+            lines += [f"{target}", f"  {'':6}{'value':>9}   95 % interval"]
+            lines += [
+                f"  {row.metric:6}{row.value:9.4g}   {row.low:.4g} to {row.high:.4g}"
+                for row in rows.itertuples()
+            ]
+        subjects = self.predictions["group"].nunique()
+        return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
+
+
+def train(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+) -> Evaluation:
+    """Trains a model on a table, and evaluates it on the test split.
+
+    The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
+    `logs/`, `model.safetensors`, and of the test split `metrics.csv`, `predictions.csv`,
+    `scatter.png` and `bland_altman.png`.
+
+    Raises:
+        InputError: an option, the table or an image is at fault; nothing was written.
+        finecorr.models.training.Interrupted: Ctrl-C; with `resume` the run goes on.
+    """
+    training_options.check()
+    table_options = _absolute(table_options)
+    config = _config(
+        table_options, image_options, augmentation_options, training_options, run_options
+    )
+    out = run_options.out
+    _check_out(run_options, config)
+    table = read_table(table_options)
+    splits = split_table(table, run_options.split_fractions, training_options.seed)
+    targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
+    record = pd.DataFrame(
+        {
+            "row": table.rows,
+            "image": table.names,
+            "group": table.groups,
+            "split": splits,
+            "label_replaced": replaced.astype(int),
+        }
+    )
+    if run_options.resume:
+        _check_same_rows(out, record)
+    images = Images(table, image_options)
+    if run_options.overwrite and out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    _write_table(out / SPLITS, record)
+
+    lengths = table_options.lengths
+    data = ImageDataModule(
+        ImageDataset(table, images, lengths, targets),
+        splits,
+        Augmentation(augmentation_options, lengths=all(lengths)),
+        batch_size=training_options.batch_size,
+        workers=0 if images.in_memory else training_options.workers,
+        seed=training_options.seed,
+    )
+    architecture = Architecture(
+        training_options.network,
+        3 if image_options.rgb else 1,
+        image_options.image_size,
+        len(table.target_columns),
+    )
+    regressor = training.train(data, architecture, training_options, out, resume=run_options.resume)
+    bundle.save(bundle.Bundle(regressor, table_options, image_options), out)
+    shutil.rmtree(out / training.CHECKPOINTS)
+    predictions = training.predict(regressor, data.rows("test"))
+    return _evaluate(table, np.array(data.indices["test"]), predictions, out)
+
+
+def evaluate(
+    run: Path,
+    overrides: dict[str, Any],
+    out: Path,
+    *,
+    all_rows: bool = False,
+    overwrite: bool = False,
+) -> tuple[Evaluation, int]:
+    """Evaluates a run's model on a table, leaving out what it was trained on.
+
+    Args:
+        run: the run folder.
+        overrides: fields of `TableOptions` that differ from the run's.
+        out: folder for `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`.
+        all_rows: also evaluate on rows of subjects that training or validation have seen.
+        overwrite: replace an evaluation that is in `out`.
+
+    Returns:
+        The evaluation, and how many rows were left out.
+
+    Raises:
+        InputError: the run, the table or an image is at fault; nothing was written.
+    """
+    if (out / METRICS).exists() and not overwrite:
+        raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
+    model = bundle.load(run)
+    options = _absolute(replace(model.table, **overrides))
+    if len(options.target_columns) != len(model.table.target_columns):
+        raise InputError(f"the model predicts {list(model.table.target_columns)}, in this order")
+    table = read_table(options)
+    keep = table.labelled & (all_rows | ~_seen(run, table, options, model.table))
+    left_out = int((table.labelled & ~keep).sum())
+    if keep.sum() < 2:
+        raise InputError(
+            f"{options.table}: {keep.sum()} labelled rows are left after leaving out {left_out} "
+            "of subjects that training has seen; use --all-rows to evaluate on those, too"
+        )
+    predictions = _predict(model, table, options)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = np.flatnonzero(keep)
+    return _evaluate(table, rows, predictions[rows], out), left_out
+
+
+def predict(
+    run: Path,
+    overrides: dict[str, Any],
+    out: Path,
+    *,
+    pixel_size: float | None = None,
+    overwrite: bool = False,
+) -> pd.DataFrame:
+    """Predicts for every row of a table or every image of a folder, and writes a CSV file.
+
+    Args:
+        run: the run folder.
+        overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
+        out: the CSV file.
+        pixel_size: of all images, for a model of lengths where no column gives it.
+        overwrite: replace the file if it is there.
+
+    Returns:
+        What was written: `image`, and a column for each target.
+
+    Raises:
+        InputError: the run, the table or an image is at fault; nothing was written.
+    """
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already: choose another name, or use --overwrite")
+    model = bundle.load(run)
+    options = replace(model.table, **overrides)
+    if pixel_size is not None and not 0 < pixel_size < float("inf"):
+        raise InputError(f"--pixel-size must be positive, not {pixel_size}")
+    if options.table.is_dir():
+        table = read_folder(options.table, options)
+        if any(options.lengths) and pixel_size is None:
+            raise InputError(
+                f"the model predicts {', '.join(options.target_columns)} in units of length and a "
+                "folder has no pixel sizes: give --pixel-size, or a table with a column "
+                f"{options.pixel_size_column!r}"
+            )
+    else:
+        columns = options
+        if pixel_size is not None:
+            columns = replace(options, pixel_size_column=None, length_columns=None)
+        # What only training needs may be absent.
+        table = read_table(
+            replace(columns, split_column=None, weight_column=None), need_targets=False
+        )
+    if pixel_size is not None:
+        table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
+    predictions = _predict(model, table, options)
+    frame = pd.DataFrame({"image": table.names})
+    for column, values in zip(options.target_columns, predictions.T, strict=True):
+        frame[column] = values
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write_table(out, frame)
+    return frame
+
+
+def _absolute(options: TableOptions) -> TableOptions:
+    """So that the run can be repeated from anywhere."""
+    table = options.table.absolute()
+    root = options.image_root if options.image_root is not None else table.parent
+    return replace(options, table=table, image_root=root.absolute())
+
+
+def _config(*options: Any) -> dict[str, Any]:
+    """Everything that determines the result, flat as the flags are."""
+    config: dict[str, Any] = {}
+    for part in options:
+        config.update(asdict(part))
+    for name in ("out", "overwrite", "resume"):
+        del config[name]
+    return {name: _plain(value) for name, value in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    """What YAML can hold without naming a class."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
+    out = options.out
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file, not a folder")
+    if options.resume:
+        if options.overwrite:
+            raise InputError("--resume goes on with a run and --overwrite replaces it: use one")
+        if (out / bundle.FILE).exists():
+            raise InputError(f"{out} holds a finished run: there is nothing to resume")
+        if not (out / CONFIG).exists():
+            raise InputError(f"{out} holds no run to resume")
+        before = yaml.safe_load((out / CONFIG).read_text())
+        differ = [name for name in config if config[name] != before.get(name)]
+        if differ:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in differ)
+            raise InputError(f"{out} was started with another {flags}: resume it with the same")
+    elif (out / CONFIG).exists():
+        if not options.overwrite:
+            raise InputError(
+                f"{out} already holds a run: choose another folder, or use --overwrite, or "
+                "--resume if it was interrupted"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty, and holds no run: choose another folder")
+
+
+def _replace_training_labels(
+    table: ImageTable, splits: NDArray[np.str_], options: RunOptions, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    if not 0 <= options.corrupt_labels < 1:
+        raise InputError(f"--corrupt-labels must be in [0, 1), not {options.corrupt_labels}")
+    targets, replaced = table.targets.copy(), np.zeros(len(table), dtype=np.bool_)
+    rows = np.flatnonzero((splits == "train") & table.labelled)
+    rng = np.random.default_rng(seed)
+    targets[rows], replaced[rows] = replace_labels(targets[rows], options.corrupt_labels, rng)
+    return targets, replaced
+
+
+def _check_same_rows(out: Path, record: pd.DataFrame) -> None:
+    before = pd.read_csv(out / SPLITS, dtype="string")
+    if before.to_numpy().tolist() != record.astype("string").to_numpy().tolist():
+        raise InputError(f"the table is no longer the one that {out} was started with")
+
+
+def _seen(
+    run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
+) -> NDArray[np.bool_]:
+    """`(n,)`: whether training or validation have seen the row's image, or its subject."""
+    if not (run / SPLITS).exists() or trained.image_root is None:
+        return np.zeros(len(table), dtype=np.bool_)
+    record = pd.read_csv(run / SPLITS, dtype="string")
+    record = record[record["split"] != "test"]
+    seen_images = {(trained.image_root / name).resolve() for name in record["image"]}
+    seen = np.array([image.resolve() in seen_images for image in table.images])
+    # Under another root, a subject of the same name is somebody else.
+    if options.image_root == trained.image_root:
+        seen |= np.isin(table.groups, record["group"].to_numpy(dtype=str))
+    return seen
+
+
+def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> NDArray[np.float64]:
+    images = Images(table, model.images)
+    dataset = ImageDataset(table, images, options.lengths)
+    return training.predict(model.regressor, dataset)
+
+
+def _evaluate(
+    table: ImageTable, rows: NDArray[np.intp], predictions: NDArray[np.float64], out: Path
+) -> Evaluation:
+    """Evaluates predictions for some rows of a table, and writes the files into `out`."""
+    frame = pd.DataFrame(
+        {
+            "row": table.rows[rows],
+            "image": [table.names[row] for row in rows],
+            "group": table.groups[rows],
+        }
+    )
+    metrics, panels = [], []
+    for i, column in enumerate(table.target_columns):
+        truth, predicted = table.targets[rows, i], predictions[:, i]
+        frame[column], frame[f"predicted {column}"] = truth, predicted
+        result = agreement_with_intervals(predicted, truth, table.groups[rows])
+        metrics.append(result.assign(target=column))
+        known = np.isfinite(truth)
+        panels.append(Panel(column, column, predicted[known], truth[known]))
+    columns = ["target", "metric", "value", "low", "high"]
+    evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
+    _write_table(out / PREDICTIONS, frame)
+    scatter(panels, out / "scatter.png")
+    bland_altman(panels, out / "bland_altman.png")
+    _write_table(out / METRICS, evaluation.metrics)
+    return evaluation
+
+
+def _write_table(path: Path, frame: pd.DataFrame) -> None:
+    _write_text(path, frame.to_csv(index=False))
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
