@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError
+from finecorr.files import replacing
 from finecorr.models.regressor import Architecture, Regressor
 
 FILE = "model.safetensors"
@@ -38,9 +38,8 @@ def save(bundle: Bundle, folder: Path) -> None:
         "images": asdict(bundle.images),
     }
     weights = {name: value.contiguous() for name, value in bundle.regressor.state_dict().items()}
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    save_file(weights, temporary, {_FORMAT: json.dumps(description, default=str)})
-    temporary.replace(folder / FILE)
+    with replacing(folder / FILE) as temporary:
+        save_file(weights, temporary, {_FORMAT: json.dumps(description, default=str)})
 
 
 def load(folder: Path) -> Bundle:

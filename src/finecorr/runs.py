@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from finecorr.data.table import ImageTable, TableOptions, read_folder, read_tabl
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.statistics import agreement_with_intervals
+from finecorr.files import replacing
 from finecorr.models import training
 from finecorr.models.regressor import Architecture
 from finecorr.models.training import TrainingOptions
@@ -366,6 +366,5 @@ def _write_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
-from monai.transforms import LoadImage
+from monai.data import PILReader, PydicomReader
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,17 +41,18 @@ def read_image(path: Path, *, rgb: bool = False) -> Tensor:
         ValueError: the file is not a two-dimensional image.
         OSError and others, by the format's reader: it cannot be read.
     """
-    image: Tensor = _loader()(path).as_tensor()
-    if image.ndim == 4 and image.shape[-1] == 1:
-        image = image.squeeze(-1)
-    if image.ndim != 3:
-        raise ValueError(f"not a two-dimensional image: its shape is {tuple(image.shape[1:])}")
-    # MONAI puts the horizontal axis first.
-    image = image.float().transpose(1, 2)
+    # The readers are named, as MONAI's choice by suffix includes one that unpickles.
+    if path.suffix.lower() == ".dcm":
+        reader = PydicomReader(swap_ij=False)
+    else:
+        reader = PILReader(converter=_plain_colours, reverse_indexing=False)
+    pixels, _ = reader.get_data(reader.read(path))
+    image = torch.from_numpy(np.asarray(pixels, dtype=np.float32))
+    image = image[None] if image.ndim == 2 else image.movedim(-1, 0)
+    if image.ndim != 3 or len(image) > 4:
+        raise ValueError(f"not a two-dimensional image: its shape is {tuple(pixels.shape)}")
     if len(image) in (2, 4):
         image = image[:-1]  # The last channel is transparency.
-    if len(image) not in (1, 3):
-        raise ValueError(f"an image has 1 or 3 channels, not {len(image)}")
     low, high = image.amin(), image.amax()
     if not torch.isfinite(high - low):
         raise ValueError("it holds values that are not finite numbers")
@@ -61,11 +63,8 @@ def read_image(path: Path, *, rgb: bool = False) -> Tensor:
     return torch.einsum("chw,c->hw", image, luminance)[None]
 
 
-@cache
-def _loader() -> LoadImage:
-    # By name, as MONAI otherwise sets up every reader it has, with a warning for the missing ones.
-    readers = ["PILReader", "PydicomReader"]
-    return LoadImage(reader=readers, image_only=True, ensure_channel_first=True)
+def _plain_colours(image: Image.Image) -> Image.Image:
+    return image.convert("RGB") if image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB") else image
 
 
 def fit_image(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:

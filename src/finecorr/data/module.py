@@ -114,8 +114,13 @@ class ImageDataModule(L.LightningDataModule):
             rows, trainer.world_size, trainer.global_rank, shuffle=True, seed=self._seed
         )
         # A small last batch would have a noisy correlation.
-        drop_last = len(sampler) > self._batch_size
+        drop_last = len(sampler) >= self._batch_size
         return self._loader(rows, sampler=sampler, drop_last=drop_last)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in a pass over the training rows; a remainder is a batch only where all are."""
+        return max(len(self.indices["train"]) // self._batch_size, 1)
 
     def rows(self, split: str) -> Subset[Batch]:
         """The labelled rows of a split, in the order of the table."""

@@ -205,13 +205,17 @@ def _read_frame(path: Path) -> pd.DataFrame:
         near = difflib.get_close_matches(path.name, _siblings(path), 3)
         hint = f"; in that folder there are: {', '.join(near)}" if near else ""
         raise InputError(f"no table {path}{hint}")
-    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel}
-    if path.suffix.lower() not in readers:
-        raise InputError(f"{path}: the table must be one of {', '.join(readers)}")
+    kind = path.suffix.lower()
+    if kind not in (".csv", ".xlsx", ".parquet"):
+        raise InputError(f"{path}: a table is a .csv, .xlsx or .parquet file")
     try:
         # As text, so that a subject 007 keeps its zeros and a fault its spelling.
-        options = {} if path.suffix.lower() == ".parquet" else {"dtype": "string"}
-        frame: pd.DataFrame = readers[path.suffix.lower()](path, **options)
+        if kind == ".csv":
+            frame = pd.read_csv(path, dtype="string")
+        elif kind == ".xlsx":
+            frame = pd.read_excel(path, dtype="string")
+        else:
+            frame = pd.read_parquet(path)
     except (ValueError, OSError, ImportError) as error:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     if frame.empty:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from finecorr.evaluation.statistics import agreement, limits_of_agreement
+from finecorr.files import replacing
 
 _POINT: dict[str, Any] = {"s": 16, "alpha": 0.6, "linewidths": 0, "color": "#1f5fa8"}
 _LINE: dict[str, Any] = {"color": "#c0392b", "linewidth": 1.2}
@@ -59,9 +59,8 @@ def _write(panels: Sequence[Panel], path: Path, draw: Callable[[Axes, Panel], No
         axis.tick_params(labelleft=True, labelbottom=True)
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
-    temporary = path.with_suffix(f".{os.getpid()}.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
 
 
 def _scatter(axis: Axes, panel: Panel) -> None:

@@ -100,7 +100,7 @@ class Populations:
         values = torch.where(self.weight > 0, values, torch.inf)
         values, order = values.sort(0)
         if self.group is not None:
-            by_group = self.group[order].argsort(0, stable=True)
+            by_group = self.group[order].argsort(dim=0, stable=True)
             values, order = values.gather(0, by_group), order.gather(0, by_group)
         ranked = replace(self, weight=self.weight.gather(0, order))
         total = self.sum(self.weight)
@@ -191,7 +191,8 @@ def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Ten
             )
     if group is not None and (group.is_floating_point() or group.is_complex()):
         raise TypeError(f"group must be integers, not {group.dtype}")
-    # On an accelerator this check would wait for the device.
-    if weight is not None and weight.device.type == "cpu" and not torch.compiler.is_compiling():
-        if not bool(((weight >= 0) & (weight < torch.inf)).all()):
-            raise ValueError("weight must be finite and not negative")
+    # On an accelerator this check would wait for the device, and under compile break the graph.
+    if weight is None or weight.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    if not bool(((weight >= 0) & (weight < torch.inf)).all()):
+        raise ValueError("weight must be finite and not negative")

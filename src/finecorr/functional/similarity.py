@@ -135,7 +135,8 @@ def _similarities(features: Tensor, similarity: Similarity) -> Tensor:
             return -(features - features.T).abs()
         # The products that cdist would take otherwise lose the digits of small distances.
         return -torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")
-    largest = features.detach().abs().amax(1, keepdim=True) if features.numel() else 1
+    # By the largest entry first, so that squares neither overflow nor vanish.
+    largest = features.detach().norm(torch.inf, dim=1, keepdim=True)
     features = features / torch.where(largest > 0, largest, 1)
     length = features.norm(dim=1, keepdim=True)
     features = features / torch.where(length > 0, length, 1)

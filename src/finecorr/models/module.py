@@ -59,7 +59,7 @@ class RegressionModule(L.LightningModule):
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
         return loss
 
-    def on_validation_start(self) -> None:
+    def on_validation_epoch_start(self) -> None:
         # By the epoch's training batches, so that validation sees predictions in their unit and,
         # for a loss that fixes no direction, the right way round.
         if not self.loss.fixes_scale and self._weights.update_called:

@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
@@ -50,6 +50,10 @@ class TrainingOptions:
         default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
     )
     weight_decay: float = field(default=1e-2, metadata={"help": "of AdamW"})
+    average: float = field(
+        default=0.05,
+        metadata={"help": "share of the training over which weights are averaged; 0 for none"},
+    )
     patience: int = field(
         default=15, metadata={"help": "epochs without a better validation SRCC before it stops"}
     )
@@ -74,6 +78,8 @@ class TrainingOptions:
                 raise InputError(f"--{flag} must be at least {lowest}, not {getattr(self, name)}")
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be positive, not {self.learning_rate}")
+        if not 0 <= self.average < 1:
+            raise InputError(f"--average must be in [0, 1), not {self.average}")
         if self.weight_decay < 0 or self.workers < 0 or self.seed < 0:
             raise InputError("--weight-decay, --workers and --seed must not be negative")
         if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
@@ -126,14 +132,18 @@ def train(
     checkpoint = ModelCheckpoint(
         folder / CHECKPOINTS, "best", monitor="validation_SRCC", mode="max", save_last=True
     )
-    stop = EarlyStopping("validation_SRCC", patience=options.patience, mode="max")
+    callbacks: list[L.Callback] = [checkpoint, _ProgressBar(options.loss)]
+    window = options.average * options.epochs * data.steps_per_epoch
+    if window > 1:
+        callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
+    callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
     last = folder / CHECKPOINTS / "last.ckpt"
     with _quiet():
         trainer = L.Trainer(
             max_epochs=options.epochs,
             devices=1,
             precision=_precision(options.precision),  # type: ignore[arg-type]
-            callbacks=[checkpoint, stop, _ProgressBar(options.loss)],
+            callbacks=callbacks,
             logger=[CSVLogger(folder, "logs"), TensorBoardLogger(folder, "logs")],
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from finecorr.data.phantom import write_phantoms
+
+# Small tensors gain nothing from a second thread.
+torch.set_num_threads(2)
+
+PHANTOM_FLAGS = [
+    *("--image-column", "filename"),
+    *("--target-columns", "head circumference (mm)"),
+    *("--group-pattern", r"^(\d+)_"),
+    *("--pixel-size-column", "pixel size(mm)"),
+]
+SMALL_FLAGS = [*("--image-size", "48", "68"), *("--network", "resnet10-narrow")]
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table of a few phantoms; their images are beside it, in `images`."""
+    return write_phantoms(tmp_path_factory.mktemp("phantoms"), 80, height=68, width=96)
+
+
+@pytest.fixture(scope="session")
+def phantom_flags(phantoms: Path) -> list[str]:
+    """The arguments with which the commands read the phantoms."""
+    return [str(phantoms), "--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS]
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, phantom_flags: list[str]) -> Path:
+    """The folder of a short real training on the phantoms."""
+    from finecorr.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "fine_grained"
+    flags = [*SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
+    assert main(["train", *phantom_flags, *flags, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def hc18() -> Path:
+    """The folder of the HC18 data."""
+    data = os.environ.get("FINECORR_DATA")
+    if data is None:
+        pytest.skip("the real data is not here: FINECORR_DATA names no folder (see CONTRIBUTING)")
+    return Path(data) / "hc18"

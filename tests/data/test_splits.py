@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finecorr.data.splits import check_disjoint, split_table
+from finecorr.data.table import ImageTable
+from finecorr.errors import InputError
+
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+def _table(groups: list[str], splits: list[str] | None = None) -> ImageTable:
+    n = len(groups)
+    return ImageTable(
+        source=Path("table.csv"),
+        rows=np.arange(2, n + 2),
+        images=[Path(f"{i}.png") for i in range(n)],
+        names=[f"{i}.png" for i in range(n)],
+        target_columns=("target",),
+        targets=np.arange(n, dtype=float)[:, None],
+        groups=np.array(groups),
+        splits=None if splits is None else np.array(splits),
+        weights=None,
+        pixel_sizes=None,
+    )
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.lists(st.integers(3, 6), min_size=3, max_size=60), st.integers(0, 10_000))
+def test_a_subject_is_on_one_side(frames: list[int], seed: int) -> None:
+    groups = [str(subject) for subject, count in enumerate(frames) for _ in range(count)]
+    splits = split_table(_table(groups), FRACTIONS, seed)
+    for subject in set(groups):
+        assert len(set(splits[np.array(groups) == subject])) == 1
+    assert set(splits) == {"train", "validation", "test"}
+
+
+def test_fractions_are_of_the_subjects() -> None:
+    groups = [str(i // 2) for i in range(400)]
+    splits = split_table(_table(groups), FRACTIONS, 0)
+    assert [int((splits == name).sum()) for name in ("train", "validation", "test")] == [
+        *(280, 60, 60)
+    ]
+
+
+def test_the_seed_decides() -> None:
+    table = _table([str(i) for i in range(100)])
+    first, again, other = (split_table(table, FRACTIONS, seed) for seed in (1, 1, 2))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_given_splits_are_kept_and_validation_drawn_from_training() -> None:
+    given_splits = ["train"] * 20 + ["test"] * 5
+    splits = split_table(_table([str(i) for i in range(25)], given_splits), FRACTIONS, 0)
+    assert (splits[20:] == "test").all()
+    assert set(splits[:20]) == {"train", "validation"}
+
+
+def test_a_subject_in_two_given_splits() -> None:
+    given_splits = ["train"] * 10 + ["validation"] * 5 + ["test"] * 5
+    groups = [str(i) for i in range(19)] + ["3"]
+    with pytest.raises(InputError, match=r"1 subjects .* 3 \(test, train\)"):
+        split_table(_table(groups, given_splits), FRACTIONS, 0)
+    with pytest.raises(InputError, match="more than one split"):
+        check_disjoint(np.array(["train", "test"]), np.array(["a", "a"]), Path("t"))
+
+
+def test_too_few_rows() -> None:
+    with pytest.raises(InputError, match="too few rows for a split"):
+        split_table(_table(["a", "b", "c", "d"]), FRACTIONS, 0)
+    with pytest.raises(InputError, match="more subjects are needed"):
+        split_table(_table(["a"] * 9), FRACTIONS, 0)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.5, 0.5)])
+def test_fractions_are_checked(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="--split-fractions"):
+        split_table(_table(["a", "b", "c"]), fractions, 0)

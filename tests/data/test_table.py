@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from finecorr.data.presets import expand_presets
+from finecorr.data.table import TableOptions, read_folder, read_table
+from finecorr.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for subject in range(4):
+        Image.new("L", (8, 6), subject).save(tmp_path / f"{subject:03d}_a.png")
+    return tmp_path
+
+
+def _options(folder: Path, rows: dict[str, list[object]], **options: object) -> TableOptions:
+    images = [f"{subject:03d}_a.png" for subject in range(4)]
+    table = folder / "table.csv"
+    pd.DataFrame({"image": images, "target": [1.0, 2.0, 3.0, 4.0], **rows}).to_csv(
+        table, index=False
+    )
+    return TableOptions(table, **options)  # type: ignore[arg-type]
+
+
+def test_reads_targets_groups_weights_and_pixel_sizes(folder: Path) -> None:
+    options = _options(
+        folder,
+        {"target": [1.5, None, 3, 4], "w": [0, 1, 2, 0.5], "mm": [0.1] * 4, "s": ["007"] * 4},
+        weight_column="w",
+        pixel_size_column="mm",
+        group_column="s",
+    )
+    table = read_table(options)
+    np.testing.assert_array_equal(table.targets[:, 0], [1.5, np.nan, 3, 4])
+    np.testing.assert_array_equal(table.labelled, [True, False, True, True])
+    assert list(table.groups) == ["007"] * 4
+    np.testing.assert_array_equal(table.weights, [0, 1, 2, 0.5])
+    np.testing.assert_array_equal(table.pixel_sizes, [0.1] * 4)
+    assert options.lengths == (True,)
+
+
+@pytest.mark.parametrize("suffix", [".xlsx", ".parquet"])
+def test_reads_excel_and_parquet(folder: Path, suffix: str) -> None:
+    options = _options(folder, {})
+    frame = pd.read_csv(options.table)
+    path = options.table.with_suffix(suffix)
+    frame.to_excel(path, index=False) if suffix == ".xlsx" else frame.to_parquet(path)
+    np.testing.assert_array_equal(read_table(TableOptions(path)).targets[:, 0], [1, 2, 3, 4])
+
+
+def test_group_pattern_takes_its_first_group_or_the_match(folder: Path) -> None:
+    assert list(read_table(_options(folder, {}, group_pattern=r"^0*(\d+)_")).groups) == [
+        *("0", "1", "2", "3")
+    ]
+    assert read_table(_options(folder, {}, group_pattern=r"^\d+")).groups[3] == "003"
+
+
+def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
+    assert len(set(read_table(_options(folder, {})).groups)) == 4
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ({}, {"target_columns": ("targte",)}, "no column 'targte' for --target-columns.*'target'"),
+        ({}, {"group_pattern": r"^(x+)_"}, "(?s)4 faults.*row 2: 000_a.png does not match"),
+        ({}, {"group_pattern": "("}, "--group-pattern"),
+        ({"target": [1, "two", 3, "x"]}, {}, "(?s)row 3: .*'two', not a number.*row 5.*'x'"),
+        ({"target": [1, "inf", 3, 4]}, {}, "row 3"),
+        ({"target": [None] * 4}, {}, "'target' has no value at all"),
+        ({"target": [7, 7, None, 7]}, {}, "'target' is 7 in every row"),
+        (
+            {"w": [1, -1, 1, 1]},
+            {"weight_column": "w"},
+            "row 3: column 'w' is '-1', not a number of",
+        ),
+        ({"mm": [1, 0, None, 1]}, {"pixel_size_column": "mm"}, "(?s)row 3.*above 0.*row 4.*empty"),
+        ({"p": ["train", "tset", None, "VAL"]}, {"split_column": "p"}, "(?s)row 3.*'tset'.*row 4"),
+        ({"image": ["no.png", "000_a.png", None, "gone.png"]}, {}, "(?s)row 2.*row 4|row 4.*row 2"),
+        ({}, {"length_columns": ("target",)}, "--length-columns needs --pixel-size-column"),
+        ({}, {"target_columns": ("target", "target")}, "twice"),
+    ],
+)
+def test_faults_are_named(
+    folder: Path, rows: dict[str, list[object]], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_table(_options(folder, rows, **options))
+
+
+def test_all_faults_are_collected(folder: Path) -> None:
+    rows: dict[str, list[object]] = {
+        "image": ["no.png", "000_a.png", "001_a.png", "002_a.png"],
+        "target": [1, "two", 3, 4],
+    }
+    with pytest.raises(InputError, match=r"2 faults") as error:
+        read_table(_options(folder, rows))
+    assert "row 2: no image" in str(error.value)
+    assert "row 3: column 'target'" in str(error.value)
+
+
+def test_a_missing_table_names_its_neighbours(folder: Path) -> None:
+    _options(folder, {})
+    with pytest.raises(InputError, match=r"no table .*tabel.csv; in that folder .*table.csv"):
+        read_table(TableOptions(folder / "tabel.csv"))
+
+
+@pytest.mark.parametrize("content", ["", "image,target\n", 'image,target\n"a,1\n'])
+def test_a_broken_table_is_no_traceback(tmp_path: Path, content: str) -> None:
+    (tmp_path / "table.csv").write_text(content)
+    with pytest.raises(InputError, match=r"table.csv"):
+        read_table(TableOptions(tmp_path / "table.csv"))
+
+
+def test_prediction_needs_no_targets(folder: Path) -> None:
+    options = _options(folder, {}, target_columns=("age",))
+    assert np.isnan(read_table(options, need_targets=False).targets).all()
+
+
+def test_a_folder_is_its_images(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
+    table = read_folder(folder, TableOptions(folder))
+    assert table.names == [f"00{subject}_a.png" for subject in range(4)]
+    with pytest.raises(InputError, match="no image"):
+        read_folder(folder / "nowhere", TableOptions(folder))
+
+
+def test_preset_stands_for_its_flags() -> None:
+    expanded = expand_presets(["train", "--preset", "hc18", "DIR", "--loss", "mse"])
+    assert expanded[:2] == ["train", str(Path("DIR/training_set_pixel_size_and_HC.csv"))]
+    assert expanded[-2:] == ["--loss", "mse"]
+    assert expand_presets(["train", "table.csv"]) == ["train", "table.csv"]
+    with pytest.raises(InputError, match="known names are hc18"):
+        expand_presets(["train", "--preset", "hc19", "DIR"])

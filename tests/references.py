@@ -1,0 +1,275 @@
+"""Slow, obvious references, written from the formulas of the docstrings, in float64.
+
+The references of the losses are differentiable, so that autograd gives reference gradients too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+from torch.linalg import vector_norm
+
+Column = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+"""The loss of one population, all of it labelled and of positive weight, from its representation,
+target and weight; None where it is undefined."""
+
+
+def over_populations(
+    loss: Column,
+    columns: Sequence[Tensor],
+    target: Tensor,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """The mean over targets of the mean, by weight, over groups of the loss on each group alone.
+
+    `columns` holds the representation, of which gradients are wanted, for each target.
+    """
+    target = as_columns(target).double()
+    n = len(target)
+    weights = torch.ones(n).double() if weight is None else weight.double()
+    groups = [0] * n if group is None else group.tolist()
+    per_target = []
+    for column, labels in zip(columns, target.T, strict=True):
+        losses, totals = [], []
+        for g in sorted(set(groups)):
+            rows = [
+                i
+                for i in range(n)
+                if groups[i] == g and not math.isnan(labels[i].item()) and weights[i] > 0
+            ]
+            if not rows:
+                continue
+            value = loss(column[rows], labels[rows], weights[rows])
+            if value is not None:
+                losses.append(value)
+                totals.append(weights[rows].sum().item())
+        if losses:
+            weighted = [value * total for value, total in zip(losses, totals, strict=True)]
+            per_target.append(torch.stack(weighted).sum() / sum(totals))
+    if not per_target:
+        return sum((column.sum() for column in columns), torch.zeros(()).double()) * 0
+    return torch.stack(per_target).mean()
+
+
+def as_columns(values: Tensor) -> Tensor:
+    return values[:, None] if values.ndim == 1 else values
+
+
+def columns_of(prediction: Tensor) -> list[Tensor]:
+    return list(as_columns(prediction).T)
+
+
+def is_undefined(target: Tensor) -> bool:
+    return len(set(target.tolist())) < 2
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (weight * values).sum() / weight.sum()
+
+
+def weighted_std(values: Tensor, weight: Tensor) -> Tensor:
+    """0, with a zero gradient, of a constant."""
+    if len(set(values.tolist())) < 2:
+        return values.sum() * 0
+    return weighted_mean((values - weighted_mean(values, weight)) ** 2, weight).sqrt()
+
+
+def pearson(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+    if is_undefined(target):
+        return None
+    p = prediction - weighted_mean(prediction, weight)
+    y = target - weighted_mean(target, weight)
+    std = weighted_std(target, weight)
+    covariance = weighted_mean(p * y, weight)
+    if len(set(prediction.tolist())) < 2:
+        return 1 - covariance / std**2
+    return 1 - covariance / (weighted_std(prediction, weight) * std)
+
+
+def exact_pearson(
+    prediction: Sequence[float], target: Sequence[float]
+) -> tuple[float, list[float]]:
+    """`1 - PLC` and its gradient, in exact arithmetic until the square root (of 80 digits)."""
+    p, y = [Fraction(v) for v in prediction], [Fraction(v) for v in target]
+    n = len(p)
+    p_mean, y_mean = sum(p, Fraction(0)) / n, sum(y, Fraction(0)) / n
+    p, y = [v - p_mean for v in p], [v - y_mean for v in y]
+    pp, yy = sum(v * v for v in p), sum(v * v for v in y)
+    py = sum((a * b for a, b in zip(p, y, strict=True)), Fraction(0))
+    with localcontext() as context:
+        context.prec = 80
+        root = _decimal(pp * yy).sqrt()
+        loss = 1 - _decimal(py) / root
+        gradient = [-_decimal(b - py / pp * a) / root for a, b in zip(p, y, strict=True)]
+        return float(loss), [float(g) for g in gradient]
+
+
+def _decimal(value: Fraction | int) -> Decimal:
+    return Decimal(value.numerator) / Decimal(value.denominator)
+
+
+def weighted_quantile(values: Sequence[float], weight: Sequence[float], level: Fraction) -> float:
+    """The mean of the lower and the upper weighted quantile."""
+    reach = level * sum((Fraction(w) for w in weight), Fraction(0))
+    reached, lower = Fraction(0), None
+    for value, w in sorted(zip(values, weight, strict=True)):
+        if w == 0:
+            continue
+        reached += Fraction(w)
+        if lower is None and reached >= reach:
+            lower = value
+        if reached > reach:
+            assert lower is not None
+            return (lower + value) / 2
+    assert lower is not None
+    return lower
+
+
+def outliers(
+    prediction: Tensor, target: Tensor, weight: Tensor, threshold: float | None, fraction: float
+) -> list[bool]:
+    """Those of one population: far enough, and their weight with all that are as far or further
+    no more than the fraction."""
+    nothing = [False] * len(target)
+    if threshold is None:
+        return nothing
+    residual = (prediction - target).tolist()
+    weights = weight.tolist()
+    middle = weighted_quantile(residual, weights, Fraction(1, 2))
+    distance = [abs(e - middle) for e in residual]
+    robust_std = 1.4826 * weighted_quantile(distance, weights, Fraction(1, 2))
+    if robust_std == 0:
+        return nothing
+    share = Fraction(str(fraction)) * Fraction(weight.sum().item())
+    pairs = list(zip(distance, weights, strict=True))
+    found = [
+        far > threshold * robust_std and sum(Fraction(w) for d, w in pairs if d >= far) <= share
+        for far in distance
+    ]
+    kept = [y for y, outlier in zip(target.tolist(), found, strict=True) if not outlier]
+    return found if len(set(kept)) > 1 else nothing
+
+
+def robust_pearson(
+    *,
+    outlier_threshold: float | None = 3.5,
+    max_outlier_fraction: float = 0.3,
+    mean_weight: float = 1.0,
+    std_weight: float = 1.0,
+    outlier_weight: float = 0.0,
+    log: bool = True,
+) -> Column:
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        found = outliers(prediction, target, weight, outlier_threshold, max_outlier_fraction)
+        normal = [i for i, outlier in enumerate(found) if not outlier]
+        p, y, w = prediction[normal], target[normal], weight[normal]
+        value = pearson(p, y, w)
+        if value is None:
+            return None
+        std = weighted_std(y, w)
+        if log:
+            value = torch.log(value + 1e-4)
+        value = value + mean_weight * ((weighted_mean(p, w) - weighted_mean(y, w)) / std) ** 2
+        value = value + std_weight * ((weighted_std(p, w) - std) / std) ** 2
+        for i, outlier in enumerate(found):
+            if outlier:
+                pull = huber_of((prediction[i] - target[i]) / std, 1.0)
+                value = value + outlier_weight * pull * weight[i] / weight.sum()
+        return value
+
+    return loss
+
+
+def huber_of(error: Tensor, delta: float) -> Tensor:
+    if abs(error.item()) <= delta:
+        return error**2 / 2
+    return delta * (error.abs() - delta / 2)
+
+
+def mse(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean((prediction - target) ** 2, weight)
+
+
+def mae(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return weighted_mean((prediction - target).abs(), weight)
+
+
+def huber(delta: float = 1.0) -> Column:
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        errors = [huber_of(error, delta) for error in prediction - target]
+        return weighted_mean(torch.stack(errors), weight)
+
+    return loss
+
+
+def similarity_rank(
+    *, levels: int | None = None, temperature: float = 0.1, similarity: str = "cosine"
+) -> Column:
+    def loss(features: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if is_undefined(target):
+            return None
+
+        def similarity_of(i: int, j: int) -> Tensor:
+            a, b = features[i], features[j]
+            value: Tensor = (
+                (a * b).sum() / (vector_norm(a) * vector_norm(b))
+                if similarity == "cosine"
+                else -vector_norm(a - b)
+            )
+            return value / temperature
+
+        return _rank(similarity_of, target, weight, levels)
+
+    return loss
+
+
+def prediction_rank(*, levels: int | None = None, temperature: float = 0.1) -> Column:
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if is_undefined(target):
+            return None
+        std = weighted_std(target, weight)
+        return _rank(
+            lambda i, j: -(prediction[i] - prediction[j]).abs() / (std * temperature),
+            target,
+            weight,
+            levels,
+        )
+
+    return loss
+
+
+def _rank(
+    similarity_of: Callable[[int, int], Tensor],
+    target: Tensor,
+    weight: Tensor,
+    levels: int | None,
+) -> Tensor:
+    n = len(target)
+    relative = weight / weight.mean()
+    anchors = []
+    for i in range(n):
+        others = [j for j in range(n) if j != i]
+        s = {j: similarity_of(i, j) for j in others}
+        q = {j: abs((target[i] - target[j]).item()) for j in others}
+        if levels is not None:
+            q = _bins(q, {j: Fraction(weight[j].item()) for j in others}, levels)
+        terms = []
+        for j in others:
+            far = [relative[k].log() + s[k] for k in others if q[k] >= q[j]]
+            terms.append(torch.stack(far).logsumexp(0) - s[j])
+        anchors.append(weighted_mean(torch.stack(terms), weight[others]))
+    return weighted_mean(torch.stack(anchors), weight)
+
+
+def _bins(distance: dict[int, float], weight: dict[int, Fraction], levels: int) -> dict[int, float]:
+    total = sum(weight.values(), Fraction(0))
+    return {
+        j: math.floor(levels * sum(weight[k] for k in weight if distance[k] < far) / total)
+        for j, far in distance.items()
+    }

@@ -1,0 +1,72 @@
+"""The map in docs/architecture.md: who may import what."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import finecorr
+
+ROOT = Path(finecorr.__file__).parent
+ANYBODY = {"errors", "files"}
+MAY_IMPORT = {
+    "functional": set(),
+    "losses": {"functional"},
+    "errors": set(),
+    "files": set(),
+    "data": ANYBODY,
+    "evaluation": ANYBODY,
+    "models": {"data", "losses", "functional", *ANYBODY},
+    "bundle": {"models", "data", *ANYBODY},
+    "runs": {"evaluation", "bundle", "models", "data", *ANYBODY},
+    "demo": {"runs", "evaluation", "models", "data", *ANYBODY},
+    "cli": {"demo", "runs", "models", "data", *ANYBODY},
+    "__init__": {"functional", "losses"},
+}
+CORE_THIRD_PARTY = {"torch", "numpy", "scipy"}
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            module = node.module or ""
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = _room(path)
+    ours = {name.split(".")[1] for name in _imports(path) if name.startswith("finecorr.")}
+    assert ours - {room} <= MAY_IMPORT[room]
+    if room in ("functional", "losses", "__init__"):
+        others = {name.split(".")[0] for name in _imports(path)} - {"finecorr"}
+        assert others - set(sys.stdlib_module_names) <= CORE_THIRD_PARTY
+
+
+def test_every_room_is_on_the_map() -> None:
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text()
+    for path in ROOT.rglob("*.py"):
+        if path.name != "__init__.py":
+            assert f"  {path.name} " in page, f"{path.name} is missing in docs/architecture.md"
+
+
+def test_import_finecorr_loads_the_core_only() -> None:
+    code = "import finecorr, sys; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    app = {"lightning", "monai", "pandas", "sklearn", "matplotlib", "jsonargparse", "PIL"}
+    assert not app & set(loaded.stdout.split())

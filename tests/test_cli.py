@@ -1,0 +1,153 @@
+"""A user's mistakes: one clear message, exit code 2, nothing written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from conftest import PHANTOM_FLAGS
+from finecorr.cli import main
+
+
+def _exit_code(arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+@pytest.fixture
+def data(phantoms: Path, tmp_path: Path) -> Path:
+    """A folder with `table.csv` and `images` to spoil."""
+    folder = tmp_path / "data"
+    shutil.copytree(phantoms.parent, folder)
+    return folder
+
+
+def _spoil(data: Path, kind: str) -> list[str]:
+    """Makes one mistake in the data, and returns the flags that go with it."""
+    frame = pd.read_csv(data / "table.csv").astype({"head circumference (mm)": object})
+    target = "head circumference (mm)"
+    flags: list[str] = []
+    match kind:
+        case "missing table":
+            (data / "table.csv").unlink()
+            return flags
+        case "missing column":
+            flags = ["--weight-column", "pixel siez(mm)"]
+        case "missing image":
+            for name in frame["filename"][3:5]:
+                (data / "images" / name).unlink()
+        case "unreadable image":
+            for name in frame["filename"][3:5]:
+                (data / "images" / name).write_bytes(b"no image")
+        case "non-numeric target":
+            frame.loc[[1, 5], target] = "large"
+        case "all-NaN target":
+            frame[target] = None
+        case "constant target":
+            frame[target] = 100
+        case "subject in two splits":
+            frame["part"] = ["train", "test"] * (len(frame) // 2) + ["train"] * (len(frame) % 2)
+            frame["who"] = "one"
+            flags = ["--split-column", "part", "--group-column", "who"]
+        case "too few rows":
+            frame = frame.head(3)
+        case "unknown loss":
+            flags = ["--loss", "fine_graind"]
+        case "unknown loss option":
+            flags = ["--loss", "mse", "--loss-options.delta", "2"]
+        case "loss option out of range":
+            flags = ["--loss-options.temperature", "-1"]
+        case "unknown network":
+            flags = ["--network", "resnet81"]
+        case "unknown flag":
+            flags = ["--epoch-count", "3"]
+        case "wrong number":
+            flags = ["--epochs", "0"]
+        case "unknown preset":
+            flags = ["--preset", "hc19", "nowhere"]
+    frame.to_csv(data / "table.csv", index=False)
+    return flags
+
+
+MISTAKES = {
+    "missing table": ["no table"],
+    "missing column": ["no column 'pixel siez(mm)' for --weight-column", "'pixel size(mm)'"],
+    "missing image": ["2 faults", "row 5: no image", "row 6: no image"],
+    "unreadable image": ["2 faults", "row 5: ", "row 6: ", "cannot be read"],
+    "non-numeric target": ["2 faults", "row 3: ", "row 7: ", "'large', not a number"],
+    "all-NaN target": ["has no value at all"],
+    "constant target": ["is 100 in every row"],
+    "subject in two splits": ["one (test, train)", "the same split"],
+    "too few rows": ["too few rows for a split"],
+    "unknown loss": ["unknown loss 'fine_graind' (did you mean fine_grained?)", "robust_pearson"],
+    "unknown loss option": ["--loss mse", "delta"],
+    "loss option out of range": ["temperature"],
+    "unknown network": ["unknown network 'resnet81'", "densenet121"],
+    "unknown flag": ["--epoch-count"],
+    "wrong number": ["--epochs must be at least 1"],
+    "unknown preset": ["known names are hc18"],
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_explained_and_nothing_is_written(
+    kind: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = _spoil(data, kind)
+    out = tmp_path / "run"
+    table = [str(data / "table.csv"), "--image-root", str(data / "images"), *PHANTOM_FLAGS]
+    assert _exit_code(["train", *table, *flags, "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    for part in MISTAKES[kind]:
+        assert part in message
+    assert "Traceback" not in message
+    assert not out.exists()
+
+
+def test_a_run_is_not_overwritten_unasked(
+    run: Path, phantom_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert main(["train", *phantom_flags, "--out", str(run)]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    flags = ["--overwrite", "--out", str(tmp_path / "mine")]
+    assert main(["train", *phantom_flags, *flags]) == 2
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_folder_without_a_model(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(tmp_path), "t.csv", "--out", str(tmp_path / "out")]) == 2
+    assert "holds no trained model" in capsys.readouterr().err
+
+
+def test_no_table_is_a_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--out", str(tmp_path / "run")]) == 2
+    assert "which table?" in capsys.readouterr().err
+
+
+def test_print_config_shows_all_flags(
+    phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", *phantom_flags, "--out", "run", "--loss", "mse", "--print_config"]
+    assert _exit_code(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "loss: mse" in printed
+    assert "corrupt_labels: 0.0" in printed
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exit_code([command, "--help"]) == 0
+    assert "--out" in capsys.readouterr().out

@@ -1,0 +1,484 @@
+"""What holds for every loss: each name that `losses.build` knows goes through every test here."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import references
+from finecorr import losses
+from strategies import Batch, assert_near, batches, random_batch
+
+POINTWISE = {"mse", "mae", "huber"}
+"""Defined on a single sample, too, and on a constant target."""
+
+PAIRWISE = {"similarity_rank", "fine_grained"}
+"""A sample is not compared with itself, but it is with its repetitions."""
+
+
+class Result(NamedTuple):
+    value: Tensor
+    gradients: list[Tensor]
+    """Of the prediction and of the features, those that the loss reads."""
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    with_features: bool
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}-features" if self.with_features else self.name
+
+    def build(self) -> losses.Loss:
+        return losses.build(self.name, **dict(self.options))
+
+    def __call__(self, batch: Batch) -> Tensor:
+        features = batch.features if self.with_features else None
+        data = {"weight": batch.weight, "group": batch.group}
+        value = self.build()(batch.prediction, batch.target, features, **data)
+        assert isinstance(value, Tensor)
+        return value
+
+    def evaluate(self, batch: Batch, *, autocast: bool = False) -> Result:
+        prediction, features = (
+            t.detach().clone().requires_grad_() for t in (batch.prediction, batch.features)
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            value = self(replace(batch, prediction=prediction, features=features))
+        assert value.shape == ()
+        gradients = torch.autograd.grad(value, [prediction, features], allow_unused=True)
+        found = [gradient for gradient in gradients if gradient is not None]
+        assert found, "no input gets a gradient"
+        return Result(value.detach(), found)
+
+    @property
+    def reads_prediction(self) -> bool:
+        return not (self.with_features and self.build().ranks_features_alone)
+
+    @property
+    def reads_features(self) -> bool:
+        return self.with_features and self.name in PAIRWISE
+
+
+CASES = [
+    Case(name, with_features) for name in losses.available() for with_features in (False, True)
+]
+NO_REPETITIONS = [case for case in CASES if case.name not in PAIRWISE]
+READ_PREDICTIONS = [case for case in CASES if case.reads_prediction]
+READ_FEATURES = [case for case in CASES if case.reads_features]
+
+every_loss = pytest.mark.parametrize("case", CASES, ids=str)
+every_loss_of_predictions = pytest.mark.parametrize("case", READ_PREDICTIONS, ids=str)
+
+masks = st.lists(st.booleans(), min_size=9, max_size=9).map(torch.tensor)
+permutations = st.permutations(range(9)).map(torch.tensor)
+
+
+def assert_same(actual: Result, expected: Result, accuracy: float = 1e-9) -> None:
+    """Gradients of steep losses, or of the logarithm near a perfect correlation, are off by much
+    more than epsilon."""
+    assert_near(actual.value, expected.value, accuracy, accuracy)
+    for gradient, reference in zip(actual.gradients, expected.gradients, strict=True):
+        assert_near(gradient, reference, accuracy, accuracy)
+
+
+class TestWhoTakesPart:
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches())
+    def test_a_finite_scalar(self, case: Case, batch: Batch) -> None:
+        for dtype in (torch.float32, torch.float64):
+            value, gradients = case.evaluate(batch.to(dtype))
+            assert value.dtype == dtype
+            assert value.isfinite()
+            assert all(gradient.isfinite().all() for gradient in gradients)
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches(missing=False), mask=masks)
+    def test_a_missing_label_is_a_missing_sample(
+        self, case: Case, batch: Batch, mask: Tensor
+    ) -> None:
+        kept = mask[: len(batch.target)]
+        target = torch.where(
+            kept if batch.target.ndim == 1 else kept[:, None], batch.target, torch.nan
+        )
+        self.assert_left_out(case, replace(batch, target=target), batch, kept)
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches(), mask=masks)
+    def test_no_weight_is_a_missing_sample(self, case: Case, batch: Batch, mask: Tensor) -> None:
+        kept = mask[: len(batch.target)]
+        self.assert_left_out(case, replace(batch, weight=batch.weights * kept), batch, kept)
+
+    def assert_left_out(self, case: Case, masked: Batch, batch: Batch, kept: Tensor) -> None:
+        value, gradients = case.evaluate(masked)
+        assert all((gradient[~kept] == 0).all() for gradient in gradients)
+        actual = Result(value, [gradient[kept] for gradient in gradients])
+        assert_same(actual, case.evaluate(batch.rows(kept)))
+
+    @every_loss
+    @pytest.mark.parametrize("prediction", [math.nan, math.inf])
+    def test_what_is_predicted_without_a_label_is_irrelevant(
+        self, case: Case, prediction: float
+    ) -> None:
+        batch = random_batch(1)
+        batch.target[3] = torch.nan
+        expected = case.evaluate(batch)
+        batch.prediction[3] = prediction
+        assert_same(case.evaluate(batch), expected, 0)
+
+    @pytest.mark.parametrize("case", NO_REPETITIONS, ids=str)
+    @settings(max_examples=30)
+    @given(batch=batches())
+    def test_a_weight_counts_as_repetitions(self, case: Case, batch: Batch) -> None:
+        rows = torch.arange(len(batch.target)).repeat_interleave(batch.weights.long())
+        value, gradients = case.evaluate(replace(batch.rows(rows), weight=None))
+        summed = [
+            g.new_zeros(len(batch.target), *g.shape[1:]).index_add(0, rows, g) for g in gradients
+        ]
+        assert_same(case.evaluate(batch), Result(value, summed))
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches(), scale=st.sampled_from([1e-9, 0.1, 1e9]))
+    def test_the_scale_of_weights_is_irrelevant(
+        self, case: Case, batch: Batch, scale: float
+    ) -> None:
+        scaled = replace(batch, weight=batch.weights * scale)
+        assert_same(case.evaluate(scaled), case.evaluate(batch))
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches())
+    def test_groups_are_averaged_by_weight(self, case: Case, batch: Batch) -> None:
+        if case.name == "fine_grained":
+            # The weight of a group in the ranking is that of its normal samples only.
+            case = replace(case, options=(("outlier_threshold", None),))
+        target = references.as_columns(batch.target)[:, 0]
+        batch = replace(
+            batch, target=target, prediction=references.as_columns(batch.prediction)[:, 0]
+        )
+        group = torch.zeros(len(target)) if batch.group is None else batch.group
+        total, expected = 0.0, 0.0
+        for name in sorted(set(group.tolist())):
+            alone = replace(batch.rows(group == name), group=None)
+            present = ~alone.target.isnan() & (alone.weights > 0)
+            labels = set(alone.target[present].tolist())
+            if len(labels) > 1 or (labels and case.name in POINTWISE):
+                weight = alone.weights[present].sum().item()
+                total, expected = total + weight, expected + weight * case(alone).item()
+        assert case(batch).item() == pytest.approx(expected / (total or 1), rel=1e-9, abs=1e-9)
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches())
+    def test_targets_are_averaged(self, case: Case, batch: Batch) -> None:
+        columns = []
+        for prediction, target in zip(
+            references.columns_of(batch.prediction),
+            references.columns_of(batch.target),
+            strict=True,
+        ):
+            alone = replace(batch, prediction=prediction, target=target)
+            present = ~target.isnan() & (batch.weights > 0)
+            group = torch.zeros(len(target)) if batch.group is None else batch.group
+            if any(
+                len(set(target[present & (group == name)].tolist()))
+                > (0 if case.name in POINTWISE else 1)
+                for name in group
+            ):
+                columns.append(case(alone).item())
+        expected = sum(columns) / max(len(columns), 1)
+        assert case(batch).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+    @every_loss
+    def test_a_target_without_labels_is_left_out(self, case: Case) -> None:
+        batch = random_batch(2, targets=2)
+        batch.target[:, 1] = torch.nan
+        alone = replace(batch, prediction=batch.prediction[:, 0], target=batch.target[:, 0])
+        assert_near(case(batch), case(alone), 1e-12)
+
+    @every_loss
+    @settings(max_examples=30)
+    @given(batch=batches(), order=permutations)
+    def test_the_order_of_the_samples_is_irrelevant(
+        self, case: Case, batch: Batch, order: Tensor
+    ) -> None:
+        order = order[order < len(batch.target)]
+        value, gradients = case.evaluate(batch)
+        assert_same(case.evaluate(batch.rows(order)), Result(value, [g[order] for g in gradients]))
+
+    @every_loss
+    def test_one_target_may_be_a_column(self, case: Case) -> None:
+        batch = random_batch(3)
+        column = replace(batch, prediction=batch.prediction[:, None], target=batch.target[:, None])
+        assert torch.equal(case(column), case(batch))
+
+
+class TestNothingLeft:
+    @every_loss
+    @pytest.mark.parametrize("n", [0, 1, 5])
+    @pytest.mark.parametrize("shape", [(), (1,), (2,)], ids=str)
+    @pytest.mark.parametrize("grouped", [False, True])
+    def test_no_labels(self, case: Case, n: int, shape: tuple[int, ...], grouped: bool) -> None:
+        batch = Batch(
+            torch.randn(n, *shape),
+            torch.full((n, *shape), torch.nan),
+            None,
+            torch.arange(n) // 2 if grouped else None,
+            torch.randn(n, 3),
+        )
+        self.assert_nothing(case, batch)
+
+    @every_loss
+    def test_no_weight(self, case: Case) -> None:
+        self.assert_nothing(case, replace(random_batch(4), weight=torch.zeros(12)))
+
+    @pytest.mark.parametrize("case", [c for c in CASES if c.name not in POINTWISE], ids=str)
+    def test_constant_targets_and_groups_of_one(self, case: Case) -> None:
+        batch = random_batch(5)
+        self.assert_nothing(case, replace(batch, target=torch.full((12,), 0.1)))
+        self.assert_nothing(case, replace(batch, group=torch.arange(12)))
+
+    def assert_nothing(self, case: Case, batch: Batch) -> None:
+        value, gradients = case.evaluate(batch)
+        assert value == 0
+        assert all((gradient == 0).all() for gradient in gradients)
+
+
+class TestConstantPrediction:
+    @every_loss_of_predictions
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_gradient_leads_towards_the_target(self, case: Case, dtype: torch.dtype) -> None:
+        batch = random_batch(6).to(dtype)
+        batch = replace(batch, target=batch.target - batch.target.median())
+        batch = replace(batch, prediction=torch.zeros_like(batch.target))
+        value, gradients = case.evaluate(batch)
+        assert value.isfinite()
+        assert gradients[0].isfinite().all()
+        if case.name == "similarity_rank":  # knows neither up nor down
+            return
+        assert gradients[0].any()
+        step = torch.stack([batch.prediction - 1e-3 * gradients[0], batch.target])
+        assert torch.corrcoef(step)[0, 1] > 0.5
+        stepped = replace(batch, prediction=step[0])
+        assert case(stepped) < value
+
+    def test_the_pearson_loss_is_one(self) -> None:
+        batch = random_batch(7)
+        for name, expected in (("pearson", 1.0), ("robust_pearson", math.log(1 + 1e-4))):
+            options = {} if name == "pearson" else {"mean_weight": 0, "std_weight": 0}
+            loss = losses.build(name, **options)(torch.full((12,), 0.3).double(), batch.target)
+            assert loss.item() == pytest.approx(expected, rel=1e-9)
+
+
+class TestNumbers:
+    @every_loss
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("autocast", [False, True])
+    def test_half_precision(self, case: Case, dtype: torch.dtype, autocast: bool) -> None:
+        half = random_batch(8).to(dtype)
+        expected = case.evaluate(half.to(torch.float32))
+        value, gradients = case.evaluate(half, autocast=autocast)
+        assert value.dtype == torch.float32
+        assert_near(value, expected.value, 1e-6)
+        for gradient, reference in zip(gradients, expected.gradients, strict=True):
+            assert gradient.dtype == dtype
+            assert_near(gradient, reference, torch.finfo(dtype).eps)
+
+    @every_loss
+    def test_autocast_takes_no_digits(self, case: Case) -> None:
+        batch = random_batch(9).to(torch.float32)
+        expected = case.evaluate(batch)
+        assert_same(case.evaluate(batch, autocast=True), expected, 1e-6)
+
+    @every_loss
+    def test_a_float64_target_keeps_its_digits(self, case: Case) -> None:
+        batch = random_batch(10)
+        mixed = replace(batch.to(torch.float32), target=1e6 + 0.1 * batch.target)
+        expected = case.evaluate(
+            replace(mixed, prediction=mixed.prediction.double(), features=mixed.features.double())
+        )
+        value, gradients = case.evaluate(mixed)
+        assert value.dtype == torch.float64
+        assert_near(value, expected.value, 1e-9)
+        for gradient, reference in zip(gradients, expected.gradients, strict=True):
+            assert gradient.dtype == torch.float32
+            assert_near(gradient, reference, 1e-6)
+
+    @every_loss
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8, torch.bool])
+    def test_integer_targets(self, case: Case, dtype: torch.dtype) -> None:
+        batch = random_batch(11)
+        target = (torch.arange(12) % 5).to(dtype)
+        expected = case.evaluate(replace(batch, target=target.double()))
+        assert_same(case.evaluate(replace(batch, target=target)), expected, 0)
+
+    @every_loss
+    def test_large_integer_targets_keep_their_digits(self, case: Case) -> None:
+        batch = random_batch(12)
+        target = 10**9 + torch.arange(12) % 5
+        batch = replace(batch, prediction=batch.prediction + target)
+        expected = case.evaluate(replace(batch, target=target.double()))
+        assert_same(case.evaluate(replace(batch, target=target)), expected, 0)
+
+    @every_loss
+    def test_integer_and_boolean_weights(self, case: Case) -> None:
+        batch = random_batch(13)
+        weight = torch.arange(12) % 3
+        expected = case(replace(batch, weight=weight.double()))
+        assert torch.equal(case(replace(batch, weight=weight)), expected)
+        expected = case(replace(batch, weight=(weight > 0).double()))
+        assert torch.equal(case(replace(batch, weight=weight > 0)), expected)
+
+    @every_loss
+    def test_strided_memory(self, case: Case) -> None:
+        batch = random_batch(14, targets=3)
+        strided = replace(
+            batch,
+            prediction=batch.prediction.T.contiguous().T,
+            target=batch.target.repeat(2, 1)[:12].repeat_interleave(2, 0)[::2],
+            features=batch.features.repeat(1, 2)[:, ::2],
+            weight=torch.ones(1).double().expand(12),
+        )
+        assert not strided.prediction.is_contiguous()
+        contiguous = replace(strided, features=strided.features.contiguous(), weight=None)
+        contiguous = replace(
+            contiguous,
+            prediction=batch.prediction.contiguous(),
+            target=batch.target.contiguous(),
+        )
+        assert_near(case(strided), case(contiguous), 1e-12)
+
+    @every_loss
+    @pytest.mark.parametrize("prediction_spread", [1e-12, 1.0, 1e12])
+    @pytest.mark.parametrize("target_spread", [1e-12, 1.0, 1e12])
+    @pytest.mark.parametrize("offset", [0.0, 1e6])
+    def test_extreme_spreads(
+        self, case: Case, prediction_spread: float, target_spread: float, offset: float
+    ) -> None:
+        batch = random_batch(15).to(torch.float32)
+        value, gradients = case.evaluate(
+            replace(
+                batch,
+                prediction=batch.prediction * prediction_spread + offset,
+                target=batch.target * target_spread - offset,
+                features=batch.features * prediction_spread + offset,
+            )
+        )
+        assert value.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+    @every_loss
+    @pytest.mark.parametrize("spread", [1e-12, 1e12])
+    def test_an_extreme_unit(self, case: Case, spread: float) -> None:
+        """The same numbers in another unit: no more digits are lost than by rounding these."""
+        if case.name in POINTWISE:
+            pytest.skip("in the unit of the target")
+        batch = random_batch(16)
+        scaled = replace(batch, prediction=batch.prediction * spread, target=batch.target * spread)
+        assert_near(case(scaled.to(torch.float32)), case(batch), 1e-5)
+
+
+class TestErrors:
+    @every_loss_of_predictions
+    def test_shapes_that_do_not_match(self, case: Case) -> None:
+        batch = random_batch(17)
+        for prediction in (batch.prediction[:, None], batch.prediction[:-1]):
+            with pytest.raises(ValueError, match="prediction and target"):
+                case(replace(batch, prediction=prediction))
+        with pytest.raises(ValueError, match=r"squeeze\(-1\)"):
+            case(replace(batch, prediction=batch.prediction[:, None]))
+
+    @every_loss
+    def test_targets_of_more_dimensions(self, case: Case) -> None:
+        batch = random_batch(18)
+        cube = batch.target[:, None, None]
+        with pytest.raises(ValueError, match="target"):
+            case(replace(batch, prediction=cube, target=cube))
+        with pytest.raises(ValueError, match="target"):
+            case(replace(batch, prediction=batch.target[0], target=batch.target[0]))
+
+    @every_loss_of_predictions
+    def test_integer_predictions(self, case: Case) -> None:
+        with pytest.raises(TypeError, match="prediction"):
+            case(replace(random_batch(19), prediction=torch.arange(12)))
+
+    @every_loss
+    @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
+    def test_weights_that_are_none(self, case: Case, bad: float) -> None:
+        weight = torch.ones(12)
+        weight[4] = bad
+        with pytest.raises(ValueError, match="weight"):
+            case(replace(random_batch(20), weight=weight))
+
+    @every_loss
+    @pytest.mark.parametrize("shape", [(11,), (12, 1), ()], ids=str)
+    @pytest.mark.parametrize("name", ["weight", "group"])
+    def test_weights_and_groups_of_another_shape(
+        self, case: Case, name: str, shape: tuple[int, ...]
+    ) -> None:
+        values: dict[str, Any] = {name: torch.ones(shape, dtype=torch.int64)}
+        with pytest.raises(ValueError, match=name):
+            case(replace(random_batch(21), **values))
+
+    @every_loss
+    def test_groups_that_are_not_integers(self, case: Case) -> None:
+        with pytest.raises(TypeError, match="group"):
+            case(replace(random_batch(22), group=torch.zeros(12)))
+
+    @pytest.mark.parametrize("case", READ_FEATURES, ids=str)
+    @pytest.mark.parametrize("shape", [(11, 3), (12,), (12, 3, 1)], ids=str)
+    def test_features_of_another_shape(self, case: Case, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match="features"):
+            case(replace(random_batch(23), features=torch.ones(shape).double()))
+
+
+class TestModules:
+    @every_loss
+    def test_copies(self, case: Case) -> None:
+        loss, batch = case.build(), random_batch(24)
+        clone = copy.deepcopy(loss)
+        clone.progress = 0.0
+        assert loss.progress == 1.0
+        clone.progress = 1.0
+        features = batch.features if case.with_features else None
+        data = (batch.prediction, batch.target, features)
+        assert torch.equal(clone(*data), loss(*data))
+
+    @every_loss
+    def test_has_nothing_to_save(self, case: Case) -> None:
+        loss = case.build()
+        assert loss.state_dict() == {}
+        assert list(loss.parameters()) == []
+        assert type(loss).__name__ in repr(loss)
+
+    @every_loss
+    def test_leaves_its_inputs_as_they_are(self, case: Case) -> None:
+        batch = replace(random_batch(25), weight=torch.rand(12), group=torch.arange(12) % 2)
+        before = copy.deepcopy(batch)
+        case(batch)
+        for name in ("prediction", "target", "weight", "group", "features"):
+            assert torch.equal(getattr(batch, name), getattr(before, name))
+
+    @pytest.mark.parametrize("name", ["robust_pearson", "fine_grained"])
+    def test_compiles(self, name: str) -> None:
+        loss, batch = losses.build(name), random_batch(26)
+        compiled = torch.compile(loss, backend="eager")
+        data = {"weight": torch.rand(12).double(), "group": torch.arange(12) % 2}
+        for features in (None, batch.features):
+            for options in ({}, data):
+                inputs = (batch.prediction, batch.target, features)
+                assert_near(compiled(*inputs, **options), loss(*inputs, **options), 1e-12)

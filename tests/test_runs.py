@@ -1,0 +1,199 @@
+"""The main job on a few phantoms: small real trainings, no mocks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from conftest import SMALL_FLAGS
+from finecorr import bundle
+from finecorr.cli import main
+
+TARGET = "head circumference (mm)"
+
+
+def test_a_run_holds_what_is_needed_and_no_pickle(run: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {
+        *("config.yaml", "splits.csv", "logs", "model.safetensors"),
+        *("metrics.csv", "predictions.csv", "scatter.png", "bland_altman.png"),
+    }
+    curves = pd.read_csv(run / "logs" / "version_0" / "metrics.csv")
+    assert curves["validation_SRCC"].notna().sum() == 4
+    assert list(run.glob("logs/version_0/events.out.tfevents.*"))
+
+
+def test_splits_are_saved_and_by_subject(run: Path, phantoms: Path) -> None:
+    splits = pd.read_csv(run / "splits.csv", dtype={"group": str})
+    assert list(splits["image"]) == list(pd.read_csv(phantoms)["filename"])
+    assert (splits.groupby("group")["split"].nunique() == 1).all()
+    tested = pd.read_csv(run / "predictions.csv")
+    assert set(tested["image"]) == set(splits.loc[splits["split"] == "test", "image"])
+
+
+def test_it_learns_and_reports_millimetres(run: Path) -> None:
+    metrics = pd.read_csv(run / "metrics.csv").set_index("metric")
+    assert metrics.loc["SRCC", "value"] > 0.6
+    predictions = pd.read_csv(run / "predictions.csv")
+    truth = predictions[TARGET]
+    assert 0.5 < predictions[f"predicted {TARGET}"].mean() / truth.mean() < 2
+
+
+def test_config_reproduces_the_run(run: Path, tmp_path: Path) -> None:
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(tmp_path / "b")]) == 0
+    first, again = (load_file(folder / bundle.FILE) for folder in (run, tmp_path / "b"))
+    for name, weight in first.items():
+        assert torch.equal(weight, again[name]), name
+    assert (tmp_path / "b" / "config.yaml").read_text() == (run / "config.yaml").read_text()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(
+    phantom_flags: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finecorr.models.module import RegressionModule
+
+    out = tmp_path / "run"
+    flags = ["train", *phantom_flags, *SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
+    flags += ["--out", str(out)]
+    step = RegressionModule.training_step
+
+    def interrupted(self: RegressionModule, *arguments: object) -> object:
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RegressionModule, "training_step", interrupted)
+    assert main(flags) == 130
+    monkeypatch.undo()
+    assert not (out / bundle.FILE).exists()
+    assert main(flags) == 2
+    assert main([*flags, "--resume", "--learning-rate", "0.1"]) == 2
+    assert main([*flags, "--resume"]) == 0
+    whole, resumed = (load_file(folder / bundle.FILE) for folder in (run, out))
+    for name, weight in whole.items():
+        assert torch.equal(weight, resumed[name]), name
+    assert main([*flags, "--resume"]) == 2
+
+
+def test_corrupted_labels_are_of_training_rows_only(
+    phantom_flags: list[str], tmp_path: Path
+) -> None:
+    flags = [*SMALL_FLAGS, "--epochs", "1", "--corrupt-labels", "0.25", "--out", str(tmp_path)]
+    assert main(["train", *phantom_flags, *flags]) == 0
+    splits = pd.read_csv(tmp_path / "splits.csv")
+    replaced = splits.groupby("split")["label_replaced"].sum()
+    assert replaced["train"] == round(0.25 * (splits["split"] == "train").sum())
+    assert replaced["validation"] == replaced["test"] == 0
+
+
+@pytest.mark.parametrize("loss", ["pearson", "similarity_rank", "huber"])
+def test_predictions_of_any_loss_are_in_the_unit(
+    phantom_flags: list[str], tmp_path: Path, loss: str
+) -> None:
+    """Those that fix no scale, or not even a direction, are calibrated."""
+    flags = [*SMALL_FLAGS, "--epochs", "4", "--batch-size", "16", "--loss", loss]
+    assert main(["train", *phantom_flags, *flags, "--out", str(tmp_path)]) == 0
+    metrics = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")["value"]
+    assert metrics["SRCC"] > 0.5
+    truth = pd.read_csv(tmp_path / "predictions.csv")[TARGET]
+    assert metrics["MAE"] < (truth - truth.mean()).abs().mean()
+
+
+def test_several_targets_holes_weights_and_splits(phantoms: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(phantoms)
+    rng = np.random.default_rng(0)
+    frame["score"] = rng.normal(size=len(frame))
+    frame.loc[::5, "score"] = np.nan
+    frame.loc[::7, TARGET] = np.nan
+    frame["w"] = rng.random(len(frame))
+    subject = frame["filename"].str[:3].astype(int)
+    frame["part"] = np.where(subject % 4 == 0, "test", "train")
+    table = tmp_path / "table.csv"
+    frame.to_csv(table, index=False)
+    flags = ["--image-root", str(phantoms.parent / "images"), "--image-column", "filename"]
+    flags += ["--target-columns", TARGET, "score", "--group-pattern", r"^(\d+)_"]
+    flags += ["--pixel-size-column", "pixel size(mm)", "--length-columns", TARGET]
+    flags += ["--weight-column", "w", "--split-column", "part", "--rgb", "--epochs", "2"]
+    out = tmp_path / "run"
+    assert main(["train", str(table), *flags, *SMALL_FLAGS, "--out", str(out)]) == 0
+    metrics = pd.read_csv(out / "metrics.csv")
+    assert list(metrics["target"].unique()) == [TARGET, "score"]
+    predictions = pd.read_csv(out / "predictions.csv")
+    assert predictions.drop(columns=[TARGET, "score"]).notna().all(axis=None)
+    assert set(predictions["image"]) <= set(frame.loc[frame["part"] == "test", "filename"])
+
+
+def test_evaluate_leaves_out_what_training_has_seen(
+    run: Path, phantom_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "a")]) == 0
+    assert "left out:" in capsys.readouterr().out
+    for name in ("metrics.csv", "predictions.csv"):
+        pd.testing.assert_frame_equal(
+            pd.read_csv(run / name), pd.read_csv(tmp_path / "a" / name), rtol=1e-4
+        )
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "a")]) == 2
+    flags = [*phantom_flags, "--all-rows", "--out", str(tmp_path / "b")]
+    assert main(["evaluate", str(run), *flags]) == 0
+    splits = pd.read_csv(run / "splits.csv")
+    assert len(pd.read_csv(tmp_path / "b" / "predictions.csv")) == len(splits)
+    # The same images elsewhere are of other subjects, for all that is known.
+    moved = tmp_path / "moved"
+    shutil.copytree(phantom_flags[2], moved)
+    flags = ["--image-root", str(moved), "--out", str(tmp_path / "c")]
+    assert main(["evaluate", str(run), *flags]) == 0
+    assert len(pd.read_csv(tmp_path / "c" / "predictions.csv")) == len(splits)
+
+
+def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    unlabelled = tmp_path / "new.csv"
+    frame = pd.read_csv(phantoms).drop(columns=TARGET)
+    frame.to_csv(unlabelled, index=False)
+    out = tmp_path / "predictions.csv"
+    assert main(["predict", str(run), str(unlabelled), "--out", str(out)]) == 0
+    predicted = pd.read_csv(out).set_index("image")[TARGET]
+    tested = pd.read_csv(run / "predictions.csv").set_index("image")[f"predicted {TARGET}"]
+    pd.testing.assert_series_equal(predicted[tested.index], tested, check_names=False, rtol=1e-4)
+
+    folder = str(phantoms.parent / "images")
+    assert main(["predict", str(run), folder, "--out", str(tmp_path / "f.csv")]) == 2
+    assert not (tmp_path / "f.csv").exists()
+    flags = ["--pixel-size", "0.5", "--out", str(tmp_path / "f.csv")]
+    assert main(["predict", str(run), folder, *flags]) == 0
+    scaled = pd.read_csv(tmp_path / "f.csv").set_index("image")[TARGET]
+    sizes = frame.set_index("filename")["pixel size(mm)"]
+    pd.testing.assert_series_equal(scaled / 0.5, predicted / sizes, check_names=False, rtol=1e-4)
+
+
+def test_image_size_does_not_change_millimetres(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    """An image of twice the pixels of half the size is the same image."""
+    frame = pd.read_csv(phantoms).head(10)
+    for name in frame["filename"]:
+        with Image.open(phantoms.parent / "images" / name) as image:
+            image.resize((image.width * 2, image.height * 2), Image.Resampling.BICUBIC).save(
+                tmp_path / name
+            )
+    frame["pixel size(mm)"] /= 2
+    frame.to_csv(tmp_path / "big.csv", index=False)
+    for table, root, name in (
+        (phantoms, phantoms.parent / "images", "small"),
+        (tmp_path / "big.csv", tmp_path, "big"),
+    ):
+        flags = ["--image-root", str(root), "--out", str(tmp_path / f"{name}.out.csv")]
+        assert main(["predict", str(run), str(table), *flags]) == 0
+    small, big = (pd.read_csv(tmp_path / f"{name}.out.csv")[TARGET] for name in ("small", "big"))
+    assert np.abs(small[:10] / big - 1).max() < 0.03
+
+
+def test_config_file_holds_plain_values(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["image_size"] == [48, 68]
+    assert config["loss"] == "fine_grained"
+    assert Path(config["table"]).is_absolute()
