@@ -143,11 +143,18 @@ def test_the_median_of_a_group_of_little_weight() -> None:
     assert laid.quantile(laid.prediction, 0.5).flatten().tolist() == [6.0, 4.0]
 
 
-def test_the_median_of_many_samples() -> None:
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_median_of_many_samples(dtype: torch.dtype) -> None:
     """The rounding of their total is not taken for half of a sample."""
-    values = torch.arange(100_001.0)
-    laid = populations(values, values, torch.full((100_001,), 0.1))
-    assert laid.quantile(laid.prediction, 0.5).item() == 50_000
+    generator = torch.Generator().manual_seed(6)
+    values = torch.randperm(100_000, generator=generator).to(dtype)
+    weight = torch.randint(1, 5, (100_000,), generator=generator).to(dtype)
+    weight[0] += weight.sum() % 2
+    medians = []
+    for unit in (1.0, 0.1):
+        laid = populations(values, values, weight * unit)
+        medians.append(laid.quantile(laid.prediction, 0.5).item())
+    assert medians[0] == medians[1]
 
 
 @settings(max_examples=100)
