@@ -254,6 +254,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         **robust_pearson: Any,
     ) -> None:
         super().__init__(**robust_pearson)
+        if not 0 <= rank_weight < float("inf"):
+            raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
         self.rank_weight = rank_weight
         self.ranking = SimilarityRankLoss(temperature=temperature, similarity=similarity)
 
@@ -281,7 +283,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
             weight=weight,
             group=group,
         )
-        normal = torch.where(outlier, torch.nan, target)
+        dtype = torch.promote_types(prediction.dtype, target.dtype)
+        normal = torch.where(outlier, torch.nan, target.to(dtype))
         self.ranking.levels = self.levels()
         ranking: Tensor = self.ranking(prediction, normal, features, weight=weight, group=group)
         return loss + self.rank_weight * ranking

@@ -211,6 +211,14 @@ class TestFeatures:
         shuffled = ordered[torch.tensor([3, 6, 0, 5, 1, 7, 2, 4])]
         assert similarity_rank_loss(ordered, target) < similarity_rank_loss(shuffled, target)
 
+    def test_small_distances_far_from_the_origin(self) -> None:
+        batch = random_batch(7, 40).to(torch.float32)
+        features = 1000 + batch.features / 100
+        options: dict[str, Any] = {"similarity": "euclidean", "temperature": 0.01}
+        single = similarity_rank_loss(features, batch.target, **options)
+        double = similarity_rank_loss(features.double(), batch.target, **options)
+        assert_near(single, double, 1e-5)
+
     @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
     @pytest.mark.parametrize("features", [torch.zeros(5, 3), torch.ones(5, 3)])
     def test_features_that_are_all_the_same(self, similarity: str, features: Tensor) -> None:

@@ -12,6 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+RUNNING_SUM_ROUNDING = 8 * torch.finfo(torch.float32).eps
+"""How far, as a share of the total, a running sum of weights may be from where it should be."""
+
 
 class Scores(NamedTuple):
     """A variable with its mean and its spread taken out, and what was taken out."""
@@ -102,14 +105,14 @@ class Populations:
         if self.group is not None:
             by_group = self.group[order].argsort(dim=0, stable=True)
             values, order = values.gather(0, by_group), order.gather(0, by_group)
-        ranked = replace(self, weight=self.weight.gather(0, order))
-        total = self.sum(self.weight)
+        ranked = replace(self, weight=running_sum_terms(self.weight.gather(0, order)))
+        total = ranked.sum(ranked.weight)
         reached = ranked.weight.cumsum(0) - self.spread(total.cumsum(0) - total)
         beyond = reached - level * self.spread(total)
-        rounding = 8 * torch.finfo(values.dtype).eps * self.spread(total)
-        lower = torch.where(beyond >= -rounding, values, torch.inf)
-        upper = torch.where(beyond > rounding, values, torch.inf)
-        lower, upper = ranked.minimum(lower), ranked.minimum(upper)
+        rounding = RUNNING_SUM_ROUNDING * self.spread(total)
+        largest = -ranked.minimum(-values)
+        lower = ranked.minimum(torch.where(beyond >= -rounding, values, torch.inf))
+        upper = ranked.minimum(torch.where(beyond > rounding, values, ranked.spread(largest)))
         return lower + (upper - lower) / 2
 
     def defined(self) -> Tensor:
@@ -129,6 +132,12 @@ class Populations:
         if self.order is None:
             return values
         return torch.empty_like(values).index_copy(0, self.order, values)
+
+
+def running_sum_terms(weight: Tensor) -> Tensor:
+    """Weights in the widest dtype of their device: a running sum over all groups of a batch has to
+    keep the digits of a small one."""
+    return weight if weight.device.type == "mps" else weight.double()
 
 
 def populations(

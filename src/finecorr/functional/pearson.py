@@ -122,9 +122,9 @@ def robust_pearson_loss(
     if log:
         loss = (loss + LOG_EPSILON).log()
     if mean_weight:
-        loss = loss + mean_weight * (normal.mean(residual) / unit).square()
+        loss = loss + mean_weight * _square(normal.mean(residual) / unit)
     if std_weight:
-        loss = loss + std_weight * (guess.std / unit - 1).square()
+        loss = loss + std_weight * _square(guess.std / unit - 1)
     if outlier_weight:
         standardised = residual / batch.spread(unit)
         pull = torch.nn.functional.huber_loss(
@@ -173,6 +173,12 @@ def _outliers(batch: Populations, threshold: float | None, max_fraction: float) 
     outlier = (distance > batch.spread(limit)) & (batch.weight > 0)
     left = replace(batch, weight=torch.where(outlier, 0, batch.weight))
     return outlier & batch.spread(left.defined())
+
+
+def _square(values: Tensor) -> Tensor:
+    """Squares that do not overflow, however far the predictions are from the targets."""
+    limit = torch.finfo(values.dtype).max ** 0.5 / 4
+    return values.clamp(-limit, limit).square()
 
 
 def _one_minus_correlation(batch: Populations, guess: Scores, truth: Scores) -> Tensor:

@@ -13,7 +13,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from finecorr.functional.moments import Populations, populations
+from finecorr.functional.moments import (
+    RUNNING_SUM_ROUNDING,
+    Populations,
+    populations,
+    running_sum_terms,
+)
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -68,6 +73,10 @@ def similarity_rank_loss(
     """
     if similarity not in get_args(Similarity):
         raise ValueError(f"similarity must be one of {get_args(Similarity)}, not {similarity!r}")
+    if not features.is_floating_point():
+        raise TypeError(f"features must be floating point, not {features.dtype}")
+    if target.ndim not in (1, 2):
+        raise ValueError(f"target must be (n,) or (n, targets), not {tuple(target.shape)}")
     if features.ndim != 2 or len(features) != len(target):
         raise ValueError(
             f"features must be (n, d) with the n = {len(target)} of target, "
@@ -160,9 +169,10 @@ def _anchor_losses(
 
     first = _first_of_run(distance)
     if levels is not None:
-        nearer = (weights.cumsum(1) - weights).gather(1, first)
-        rounding = 1 + 8 * torch.finfo(weights.dtype).eps
-        first = _first_of_run((levels * nearer / total * rounding).floor())
+        terms = running_sum_terms(weights)
+        nearer = (terms.cumsum(1) - terms).gather(1, first)
+        share = nearer / total * (1 + RUNNING_SUM_ROUNDING)
+        first = _first_of_run((levels * share).floor())
 
     similarities = similarities.gather(1, order)
     # A finite stand-in for minus infinity, which would make the gradient NaN.
