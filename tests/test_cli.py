@@ -52,8 +52,7 @@ def _spoil(data: Path, kind: str) -> list[str]:
             frame[target] = 100
         case "subject in two splits":
             frame["part"] = ["train", "test"] * (len(frame) // 2) + ["train"] * (len(frame) % 2)
-            frame["who"] = "one"
-            flags = ["--split-column", "part", "--group-column", "who"]
+            flags = ["--split-column", "part"]
         case "too few rows":
             frame = frame.head(3)
         case "unknown loss":
@@ -82,7 +81,7 @@ MISTAKES = {
     "non-numeric target": ["2 faults", "row 3: ", "row 7: ", "'large', not a number"],
     "all-NaN target": ["has no value at all"],
     "constant target": ["is 100 in every row"],
-    "subject in two splits": ["one (test, train)", "the same split"],
+    "subject in two splits": ["subjects in more than one split", "(test, train)", "the same split"],
     "too few rows": ["too few rows for a split"],
     "unknown loss": ["unknown loss 'fine_graind' (did you mean fine_grained?)", "robust_pearson"],
     "unknown loss option": ["--loss mse", "delta"],
@@ -135,6 +134,18 @@ def test_a_folder_without_a_model(
 def test_no_table_is_a_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--out", str(tmp_path / "run")]) == 2
     assert "which table?" in capsys.readouterr().err
+
+
+def test_flags_override_the_configuration_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever they stand: a table that is given must not be another in the end."""
+    for config in (["--config", str(run / "config.yaml")], [f"--config={run / 'config.yaml'}"]):
+        flags = ["--loss", "nonesuch", *config, "--out", str(tmp_path / "x")]
+        assert main(["train", "other.csv", *flags]) == 2
+        assert "unknown loss 'nonesuch'" in capsys.readouterr().err
+        assert main(["train", "other.csv", *config, "--out", str(tmp_path / "x")]) == 2
+        assert "no table" in capsys.readouterr().err
 
 
 def test_print_config_shows_all_flags(

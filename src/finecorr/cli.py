@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from argparse import SUPPRESS
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     try:
         given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
-        options = _parser().parse_args(given)
+        options = _parser().parse_args(_config_first(given))
         _COMMANDS[options.subcommand](options[options.subcommand])
     except InputError as error:
         print(f"finecorr: error: {error}", file=sys.stderr)
@@ -47,6 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """`COMMAND --config FILE` before all else, as what comes later overrides what came before."""
+    for at, argument in enumerate(arguments[1:], 1):
+        if argument == "--config" or argument.startswith("--config="):
+            end = at + (2 if argument == "--config" else 1)
+            return [arguments[0], *arguments[at:end], *arguments[1:at], *arguments[end:]]
+    return arguments
 
 
 def _train(options: Namespace) -> None:
@@ -144,7 +154,8 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     kind = get_type_hints(cls)[option.name]
     help_text = option.metadata["help"]
     if option.name == "table":
-        parser.add_argument("table", nargs="?", type=str | None, default=None, help=help_text)
+        # Without a default, which would override the table of a configuration file.
+        parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
         return
     flag = f"--{option.name.replace('_', '-')}"
     if kind is bool:
@@ -188,7 +199,7 @@ def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
 
 def _build(cls: type, options: Namespace) -> Any:
     """The dataclass with the values of its flags."""
-    if cls is TableOptions and options.table is None:
+    if cls is TableOptions and "table" not in options:
         raise InputError("which table? Give its path, or --preset, or a --config that names it")
     values = {option.name: options[option.name] for option in fields(cls)}
     return cls(**_typed(cls, values))

@@ -230,7 +230,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
 
         robust_pearson_loss + rank_weight * similarity_rank_loss
 
-    The ranking leaves out the samples that the robust Pearson loss sets aside. Its `levels` are 2
+    The ranking leaves out the samples that the robust Pearson loss sets aside, so that a group
+    weighs there what its other samples do. Its `levels` are 2
     at the start and double as `progress` grows, in equal steps, to end with the exact order.
     Without features the predictions themselves are ranked.
 

@@ -61,8 +61,8 @@ def check_disjoint(splits: NDArray[np.str_], groups: NDArray[np.str_], source: P
     if torn:
         more = f", and {len(torn) - 10} more" if len(torn) > 10 else ""
         raise InputError(
-            f"{source}: {len(torn)} subjects are in more than one split: "
-            f"{', '.join(torn[:10])}{more}; give every row of a subject the same split"
+            f"{source}: subjects in more than one split: {', '.join(torn[:10])}{more}; "
+            "give every row of a subject the same split"
         )
 
 

@@ -78,7 +78,8 @@ def robust_pearson_loss(
 
         + outlier_weight * huber((prediction - target) / std(target))
 
-    where `huber(r)` is `r^2 / 2` up to `|r| = 1` and `|r| - 1/2` beyond. Why the logarithm: the
+    with the mean and standard deviations of those that are not; `huber(r)` is `r^2 / 2` up to `|r| = 1` and
+    `|r| - 1/2` beyond. Why the logarithm: the
     Gaussian negative log-likelihood of the target given the prediction, with the affine map
     between them and the noise scale profiled out, is `n / 2 * log(1 - PLC^2)`; its gradient does
     not fade as PLC nears 1. With `log=False` the first term is `1 - PLC`; with

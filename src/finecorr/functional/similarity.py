@@ -77,9 +77,9 @@ def similarity_rank_loss(
         raise TypeError(f"features must be floating point, not {features.dtype}")
     if target.ndim not in (1, 2):
         raise ValueError(f"target must be (n,) or (n, targets), not {tuple(target.shape)}")
-    if features.ndim != 2 or len(features) != len(target):
+    if features.ndim != 2 or len(features) != len(target) or features.shape[1] == 0:
         raise ValueError(
-            f"features must be (n, d) with the n = {len(target)} of target, "
+            f"features must be (n, d) with the n = {len(target)} of target and d >= 1, "
             f"not {tuple(features.shape)}"
         )
     # Every target ranks the same features, so that the predictions' place stays empty.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,9 +89,12 @@ class TrainingOptions:
             )
 
     def build_loss(self) -> losses.Loss:
-        """The loss; an unknown name or option is an InputError."""
+        """The loss; an unknown name, or an option that it does not take, is an InputError."""
         try:
-            return losses.build(self.loss, **self.loss_options)
+            loss = losses.build(self.loss, **self.loss_options)
+            # Options out of their range are found in the first call.
+            loss(torch.arange(4.0), torch.arange(4.0), torch.eye(4))
+            return loss
         except (ValueError, TypeError) as error:
             raise InputError(f"--loss {self.loss}: {error}") from error
 
@@ -137,14 +141,16 @@ def train(
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
     callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
+    curves = CSVLogger(folder, "logs")
     last = folder / CHECKPOINTS / "last.ckpt"
+    on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
         trainer = L.Trainer(
             max_epochs=options.epochs,
             devices=1,
             precision=_precision(options.precision),  # type: ignore[arg-type]
             callbacks=callbacks,
-            logger=[CSVLogger(folder, "logs"), TensorBoardLogger(folder, "logs")],
+            logger=[curves, TensorBoardLogger(folder, "logs", curves.version)],
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -155,10 +161,11 @@ def train(
         start = str(last) if resume and last.is_file() else None
         try:
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
-        except KeyboardInterrupt:
-            raise Interrupted from None
-        if trainer.interrupted:
-            raise Interrupted
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # Lightning ends the process on Ctrl-C, and leaves it deaf to a second one.
+            raise Interrupted from stop
+        finally:
+            signal.signal(signal.SIGINT, on_interrupt)
         best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
         if not module.loss.fixes_scale:
