@@ -67,6 +67,10 @@ def _spoil(data: Path, kind: str) -> list[str]:
             flags = ["--epoch-count", "3"]
         case "wrong number":
             flags = ["--epochs", "0"]
+        case "small image":
+            flags = ["--image-size", "0", "96"]
+        case "large shift":
+            flags = ["--shift", "3"]
         case "unknown preset":
             flags = ["--preset", "hc19", "nowhere"]
     frame.to_csv(data / "table.csv", index=False)
@@ -89,6 +93,8 @@ MISTAKES = {
     "unknown network": ["unknown network 'resnet81'", "densenet121"],
     "unknown flag": ["--epoch-count"],
     "wrong number": ["--epochs must be at least 1"],
+    "small image": ["--image-size must be at least 32 32, not 0 96"],
+    "large shift": ["--shift must be in [0, 1], not 3"],
     "unknown preset": ["known names are hc18"],
 }
 

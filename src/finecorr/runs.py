@@ -94,7 +94,8 @@ def train(
         InputError: an option, the table or an image is at fault; nothing was written.
         finecorr.models.training.Interrupted: Ctrl-C; with `resume` the run goes on.
     """
-    training_options.check()
+    for options in (image_options, augmentation_options, training_options):
+        options.check()
     table_options = _absolute(table_options)
     config = _config(
         table_options, image_options, augmentation_options, training_options, run_options
@@ -351,7 +352,7 @@ def _evaluate(
         result = agreement_with_intervals(predicted, truth, table.groups[rows])
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
-        panels.append(Panel(column, column, predicted[known], truth[known]))
+        panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
     _write_table(out / PREDICTIONS, frame)

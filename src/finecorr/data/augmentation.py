@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from finecorr.errors import InputError
+
 
 @dataclass(frozen=True)
 class AugmentationOptions:
@@ -32,6 +34,17 @@ class AugmentationOptions:
     )
     gain: float = field(default=0.2, metadata={"help": "largest change of brightness, as a share"})
     gamma: float = field(default=0.2, metadata={"help": "largest change of gamma, as a share"})
+
+    def check(self) -> None:
+        """Raises InputError if an option is out of its range."""
+        for name, highest in (("flip", 1.0), ("rotation", 180.0), ("shift", 1.0)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise InputError(
+                    f"--{name} must be in [0, {highest:g}], not {getattr(self, name):g}"
+                )
+        for name in ("zoom", "gain", "gamma"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} must be in [0, 1), not {getattr(self, name):g}")
 
 
 class Augmentation:

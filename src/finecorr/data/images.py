@@ -15,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from finecorr.data.table import ImageTable, raise_faults
+from finecorr.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class ImageOptions:
         default=False, metadata={"help": "three colour channels instead of one of grey"}
     )
     cache_mb: int = field(default=4096, metadata={"help": "megabytes of memory for decoded images"})
+
+    def check(self) -> None:
+        """Raises InputError if an option is out of its range."""
+        height, width = self.image_size
+        if min(height, width) < 32:
+            raise InputError(f"--image-size must be at least 32 32, not {height} {width}")
+        if self.cache_mb < 0:
+            raise InputError(f"--cache-mb must not be negative, not {self.cache_mb}")
 
 
 def read_image(path: Path, *, rgb: bool = False) -> Tensor:

@@ -95,6 +95,6 @@ def _bland_altman(axis: Axes, panel: Panel) -> None:
             fontsize=8,
             color=_LINE["color"],
         )
-    axis.set_title(f"{panel.title}\nlimits of agreement hold 95 % of the errors", fontsize=10)
-    axis.set_xlabel(f"mean of predicted and true {panel.quantity}")
+    axis.set_title(f"{panel.title}\nbias and 95 % limits of agreement", fontsize=10)
+    axis.set_xlabel(f"mean of predicted and true\n{panel.quantity}")
     axis.set_ylabel("predicted - true")

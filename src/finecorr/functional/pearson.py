@@ -78,12 +78,13 @@ def robust_pearson_loss(
 
         + outlier_weight * huber((prediction - target) / std(target))
 
-    with the mean and standard deviations of those that are not; `huber(r)` is `r^2 / 2` up to `|r| = 1` and
-    `|r| - 1/2` beyond. Why the logarithm: the
-    Gaussian negative log-likelihood of the target given the prediction, with the affine map
-    between them and the noise scale profiled out, is `n / 2 * log(1 - PLC^2)`; its gradient does
-    not fade as PLC nears 1. With `log=False` the first term is `1 - PLC`; with
+    with the mean and the standard deviations of those that are not; `huber(r)` is `r^2 / 2` up to
+    `|r| = 1` and `|r| - 1/2` beyond. With `log=False` the first term is `1 - PLC`; with
     `outlier_threshold=None` and all weights 0 besides, this is `pearson_loss`.
+
+    Why the logarithm: the Gaussian negative log-likelihood of the target given the prediction,
+    with the affine map between them and the noise scale profiled out, is
+    `n / 2 * log(1 - PLC^2)`; its gradient does not fade as PLC nears 1.
 
     Args:
         prediction: `(n,)` or `(n, targets)`, in the unit of `target`.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics.aggregation import CatMetric
 
 from finecorr.data.module import Batch
+from finecorr.errors import InputError
 from finecorr.losses import Loss
 from finecorr.models.regressor import Regressor
 
@@ -79,6 +80,8 @@ class RegressionModule(L.LightningModule):
         target = self._targets.compute().double().cpu().numpy()
         self._predictions.reset()
         self._targets.reset()
+        if not np.isfinite(prediction).all():
+            raise InputError("the training diverged: try a lower --learning-rate")
         self.log_dict(_validation(prediction, target))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
