@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
@@ -39,7 +40,9 @@ def save(bundle: Bundle, folder: Path) -> None:
     }
     weights = {name: value.contiguous() for name, value in bundle.regressor.state_dict().items()}
     with replacing(folder / FILE) as temporary:
-        save_file(weights, temporary, {_FORMAT: json.dumps(description, default=str)})
+        metadata = {_FORMAT: json.dumps(description, default=str)}
+        # Not save_file, whose file nobody else may read.
+        temporary.write_bytes(to_bytes(weights, metadata))
 
 
 def load(folder: Path) -> Bundle:

@@ -41,11 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"finecorr: error: {error}", file=sys.stderr)
         return _USER_ERROR
-    except Interrupted:
-        print("\ninterrupted; the same command with --resume goes on from here", file=sys.stderr)
-        return _INTERRUPTED
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(f"\ninterrupted{stop}", file=sys.stderr)
         return _INTERRUPTED
     return 0
 
@@ -61,7 +58,10 @@ def _config_first(arguments: list[str]) -> list[str]:
 
 def _train(options: Namespace) -> None:
     parts = [_build(cls, options) for cls in _TRAIN_OPTIONS]
-    evaluation = runs.train(*parts)
+    try:
+        evaluation = runs.train(*parts)
+    except Interrupted as stop:
+        raise Interrupted("; the same command with --resume goes on from here") from stop
     print(f"test split: {evaluation.summary()}\nwritten to {options.out}")
 
 

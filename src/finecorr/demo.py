@@ -19,8 +19,8 @@ from finecorr.models.training import TrainingOptions
 from finecorr.runs import RunOptions
 
 LOSSES = ("mse", "fine_grained")
-SUBJECTS = 500
-EPOCHS = 25
+SUBJECTS = 600
+EPOCHS = 40
 WRONG_LABELS = 0.1
 TARGET = "head circumference (mm)"
 
@@ -40,7 +40,6 @@ def run(out: Path, *, overwrite: bool = False) -> str:
         if not (overwrite and images.is_dir()):
             raise InputError(f"{out} is not empty: choose another --out, or use --overwrite")
         shutil.rmtree(out)
-    print(f"drawing ultrasound images of {SUBJECTS} heads", flush=True)
     table = write_phantoms(images, SUBJECTS)
     options = TableOptions(
         table,
@@ -50,14 +49,20 @@ def run(out: Path, *, overwrite: bool = False) -> str:
         group_pattern=r"^(\d+)_",
         pixel_size_column="pixel size(mm)",
     )
-    print(f"training with {WRONG_LABELS:.0%} of the training labels replaced by others", flush=True)
+    print(
+        f"{SUBJECTS} synthetic heads; {WRONG_LABELS:.0%} of the training labels are replaced by those "
+        "of others",
+        flush=True,
+    )
     rows, panels = [], []
     for loss in LOSSES:
         evaluation = runs.train(
             options,
             ImageOptions(image_size=(68, 96)),
             AugmentationOptions(),
-            TrainingOptions(loss=loss, network="resnet10-narrow", epochs=EPOCHS),
+            TrainingOptions(
+                loss=loss, network="resnet10-narrow", epochs=EPOCHS, learning_rate=2e-3
+            ),
             RunOptions(out / loss, corrupt_labels=WRONG_LABELS),
         )
         metrics = evaluation.metrics.set_index("metric")["value"]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from finecorr.data.corruption import replace_labels
 from finecorr.data.phantom.head import RANGES, Head, moved_head, random_head
@@ -83,7 +84,7 @@ def write_phantoms(
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows = []
-    for subject in range(subjects):
+    for subject in tqdm(range(subjects), "drawing phantoms", leave=False, unit="subject"):
         rng = np.random.default_rng([seed, subject])
         head = random_head(rng, height, width)
         for frame in range(1, 2 + rng.choice(3, p=RANGES.frame_counts)):
