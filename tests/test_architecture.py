@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "demo": {"runs", "evaluation", "models", "data", *ANYBODY},
     "cli": {"demo", "runs", "models", "data", *ANYBODY},
     "__init__": {"functional", "losses"},
+    "__main__": {"cli"},
 }
 CORE_THIRD_PARTY = {"torch", "numpy", "scipy"}
 
@@ -61,6 +62,16 @@ def test_every_room_is_on_the_map() -> None:
     for path in ROOT.rglob("*.py"):
         if path.name != "__init__.py":
             assert f"  {path.name} " in page, f"{path.name} is missing in docs/architecture.md"
+
+
+def test_the_command_says_what_is_missing() -> None:
+    """As where only the core is installed."""
+    code = "import sys; sys.modules['monai'] = None; from finecorr.__main__ import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.startswith("finecorr: error: monai")
+    assert 'pip install "finecorr[app]"' in result.stderr
 
 
 def test_import_finecorr_loads_the_core_only() -> None:

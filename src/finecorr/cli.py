@@ -223,7 +223,3 @@ def _typed(cls: type, values: dict[str, Any]) -> dict[str, Any]:
             value = Path(value)
         typed[name] = value
     return typed
-
-
-if __name__ == "__main__":
-    sys.exit(main())

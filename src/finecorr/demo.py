@@ -50,8 +50,8 @@ def run(out: Path, *, overwrite: bool = False) -> str:
         pixel_size_column="pixel size(mm)",
     )
     print(
-        f"{SUBJECTS} synthetic heads; {WRONG_LABELS:.0%} of the training labels are replaced by those "
-        "of others",
+        f"{SUBJECTS} synthetic heads; {WRONG_LABELS:.0%} of the training labels are replaced by "
+        "those of others",
         flush=True,
     )
     rows, panels = [], []

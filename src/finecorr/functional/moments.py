@@ -62,9 +62,9 @@ class Populations:
     def relative_weight(self) -> Tensor:
         """`(samples, targets)`: the weights, scaled to a mean of 1 over the labelled samples."""
         total, labelled = self.sum(self.weight), self.sum((self.weight > 0).to(self.weight.dtype))
-        return self.weight * self.spread(labelled / torch.where(total > 0, total, 1))
+        return self.weight * self.expand(labelled / torch.where(total > 0, total, 1))
 
-    def spread(self, statistic: Tensor) -> Tensor:
+    def expand(self, statistic: Tensor) -> Tensor:
         """Each population's statistic at each of its samples."""
         return statistic.expand_as(self.weight) if self.group is None else statistic[self.group]
 
@@ -87,13 +87,13 @@ class Populations:
         half_range = -self.minimum(-values.detach()) / 2 - low / 2
         constant = half_range < torch.finfo(values.dtype).tiny
         unit = torch.where(constant, 0.5, half_range)
-        shifted = (values / 2 - self.spread(low / 2)) / self.spread(unit)
-        deviation = shifted - self.spread(self.mean(shifted))
+        shifted = (values / 2 - self.expand(low / 2)) / self.expand(unit)
+        deviation = shifted - self.expand(self.mean(shifted))
         variance = self.mean(deviation.square())
         constant = constant | (variance == 0)
         root = torch.where(constant, 1, variance).sqrt()
         std = torch.where(constant, 0, root * 2 * unit)
-        return Scores(deviation / self.spread(root), std, constant)
+        return Scores(deviation / self.expand(root), std, constant)
 
     def quantile(self, values: Tensor, level: float) -> Tensor:
         """Weighted quantiles; the mean of the lower and the upper one where they differ.
@@ -107,12 +107,12 @@ class Populations:
             values, order = values.gather(0, by_group), order.gather(0, by_group)
         ranked = replace(self, weight=running_sum_terms(self.weight.gather(0, order)))
         total = ranked.sum(ranked.weight)
-        reached = ranked.weight.cumsum(0) - self.spread(total.cumsum(0) - total)
-        beyond = reached - level * self.spread(total)
-        rounding = RUNNING_SUM_ROUNDING * self.spread(total)
+        reached = ranked.weight.cumsum(0) - self.expand(total.cumsum(0) - total)
+        beyond = reached - level * self.expand(total)
+        rounding = RUNNING_SUM_ROUNDING * self.expand(total)
         largest = -ranked.minimum(-values)
         lower = ranked.minimum(torch.where(beyond >= -rounding, values, torch.inf))
-        upper = ranked.minimum(torch.where(beyond > rounding, values, ranked.spread(largest)))
+        upper = ranked.minimum(torch.where(beyond > rounding, values, ranked.expand(largest)))
         return lower + (upper - lower) / 2
 
     def defined(self) -> Tensor:

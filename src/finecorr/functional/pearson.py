@@ -128,7 +128,7 @@ def robust_pearson_loss(
     if std_weight:
         loss = loss + std_weight * _square(guess.std / unit - 1)
     if outlier_weight:
-        standardised = residual / batch.spread(unit)
+        standardised = residual / batch.expand(unit)
         pull = torch.nn.functional.huber_loss(
             standardised, torch.zeros_like(standardised), reduction="none"
         )
@@ -168,13 +168,13 @@ def _outliers(batch: Populations, threshold: float | None, max_fraction: float) 
     if threshold is None or max_fraction == 0:
         return torch.zeros_like(batch.weight, dtype=torch.bool)
     residual = batch.prediction.detach() - batch.target
-    distance = (residual - batch.spread(batch.quantile(residual, 0.5))).abs()
+    distance = (residual - batch.expand(batch.quantile(residual, 0.5))).abs()
     robust_std = MAD_TO_STD * batch.quantile(distance, 0.5)
     limit = torch.maximum(threshold * robust_std, batch.quantile(distance, 1 - max_fraction))
     limit = torch.where(robust_std > 0, limit, torch.inf)
-    outlier = (distance > batch.spread(limit)) & (batch.weight > 0)
+    outlier = (distance > batch.expand(limit)) & (batch.weight > 0)
     left = replace(batch, weight=torch.where(outlier, 0, batch.weight))
-    return outlier & batch.spread(left.defined())
+    return outlier & batch.expand(left.defined())
 
 
 def _square(values: Tensor) -> Tensor:
@@ -186,5 +186,5 @@ def _square(values: Tensor) -> Tensor:
 def _one_minus_correlation(batch: Populations, guess: Scores, truth: Scores) -> Tensor:
     """`(groups, targets)`: `1 - PLC`, never negative."""
     unit = torch.where(guess.constant & ~truth.constant, truth.std, 1)
-    difference = guess.values / batch.spread(unit) - truth.values
+    difference = guess.values / batch.expand(unit) - truth.values
     return batch.mean(difference.square()) / 2 + guess.constant / 2

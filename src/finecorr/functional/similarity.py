@@ -120,7 +120,7 @@ def prediction_rank_loss(
     """
     batch = populations(prediction, target, weight, group)
     truth = batch.scores(batch.target)
-    scaled = batch.prediction / batch.spread(torch.where(truth.constant, 1, truth.std))
+    scaled = batch.prediction / batch.expand(torch.where(truth.constant, 1, truth.std))
     similarities = [_similarities(column[:, None], "euclidean") for column in scaled.T]
     return _rank_loss(batch, similarities, levels, temperature)
 
@@ -169,8 +169,8 @@ def _anchor_losses(
 
     first = _first_of_run(distance)
     if levels is not None:
-        terms = running_sum_terms(weights)
-        nearer = (terms.cumsum(1) - terms).gather(1, first)
+        precise = running_sum_terms(weights)
+        nearer = (precise.cumsum(1) - precise).gather(1, first)
         share = nearer / total * (1 + RUNNING_SUM_ROUNDING)
         first = _first_of_run((levels * share).floor())
 
