@@ -165,7 +165,8 @@ def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: P
     frame = pd.read_csv(phantoms).drop(columns=TARGET)
     frame.to_csv(unlabelled, index=False)
     out = tmp_path / "predictions.csv"
-    assert main(["predict", str(run), str(unlabelled), "--out", str(out)]) == 0
+    root = ["--image-root", str(phantoms.parent / "images")]
+    assert main(["predict", str(run), str(unlabelled), *root, "--out", str(out)]) == 0
     predicted = pd.read_csv(out).set_index("image")[TARGET]
     tested = pd.read_csv(run / "predictions.csv").set_index("image")[f"predicted {TARGET}"]
     pd.testing.assert_series_equal(predicted[tested.index], tested, check_names=False, rtol=1e-4)
@@ -178,6 +179,14 @@ def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: P
     scaled = pd.read_csv(tmp_path / "f.csv").set_index("image")[TARGET][predicted.index]
     sizes = frame.set_index("filename")["pixel size(mm)"]
     pd.testing.assert_series_equal(scaled / 0.5, predicted / sizes, check_names=False, rtol=1e-4)
+
+
+def test_another_table_has_its_images_beside_it(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantoms.parent / "images", tmp_path / "other")
+    shutil.copy(phantoms, tmp_path / "other" / "other.csv")
+    table, out = str(tmp_path / "other" / "other.csv"), tmp_path / "out"
+    assert main(["evaluate", str(run), table, "--out", str(out)]) == 0
+    assert len(pd.read_csv(out / "predictions.csv")) == len(pd.read_csv(phantoms))
 
 
 def test_image_size_does_not_change_millimetres(run: Path, phantoms: Path, tmp_path: Path) -> None:

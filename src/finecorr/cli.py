@@ -29,6 +29,10 @@ _TRAIN_OPTIONS = (
     TrainingOptions,
     RunOptions,
 )
+_INHERITED = (
+    "Flags that are not given are those of the training, but for --image-root where there is "
+    "another table: it starts from that table's folder."
+)
 _PRESET = "--preset NAME DIR stands for the table and its flags: hc18 is the HC18 data set."
 
 
@@ -111,7 +115,7 @@ def _parser() -> ArgumentParser:
 
     evaluate = ArgumentParser(
         description="Evaluate a model on the rows of a table that its training has not seen. "
-        f"Flags that are not given are those of the training. {_PRESET}"
+        f"{_INHERITED} {_PRESET}"
     )
     evaluate.add_argument("run", type=str, help="folder of a trained run")
     _add_overrides(evaluate, "table of images and scores (default: the training's)")
@@ -125,8 +129,7 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("evaluate", evaluate, help="a model and a table to metrics")
 
     predict = ArgumentParser(
-        description="Predict for every row of a table or image of a folder. "
-        f"Flags that are not given are those of the training. {_PRESET}"
+        description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
     )
     predict.add_argument("run", type=str, help="folder of a trained run")
     _add_overrides(predict, "table, or folder of images (default: the training's table)")

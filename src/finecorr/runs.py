@@ -171,7 +171,7 @@ def evaluate(
     if (out / METRICS).exists() and not overwrite:
         raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
     model = bundle.load(run)
-    options = _absolute(replace(model.table, **overrides))
+    options = _overridden(model.table, overrides)
     if len(options.target_columns) != len(model.table.target_columns):
         raise InputError(f"the model predicts {list(model.table.target_columns)}, in this order")
     table = read_table(options)
@@ -214,7 +214,7 @@ def predict(
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or use --overwrite")
     model = bundle.load(run)
-    options = replace(model.table, **overrides)
+    options = _overridden(model.table, overrides)
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise InputError(f"--pixel-size must be positive, not {pixel_size}")
     if options.table.is_dir():
@@ -249,6 +249,13 @@ def _absolute(options: TableOptions) -> TableOptions:
     table = options.table.absolute()
     root = options.image_root if options.image_root is not None else table.parent
     return replace(options, table=table, image_root=root.absolute())
+
+
+def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
+    """The options of the training with others in their place; another table has its own root."""
+    if "table" in overrides:
+        overrides = {"image_root": None, **overrides}
+    return _absolute(replace(trained, **overrides))
 
 
 def _config(*options: Any) -> dict[str, Any]:

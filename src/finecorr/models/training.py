@@ -244,7 +244,12 @@ class _ProgressBar(L.Callback):
                 f"SRCC {metrics['validation_SRCC']:.3f}, MAE {metrics['validation_MAE']:.3g}"
             )
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._bar.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
 
