@@ -21,7 +21,7 @@ from finecorr.data.splits import split_table
 from finecorr.data.table import ImageTable, TableOptions, read_folder, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
-from finecorr.evaluation.statistics import agreement_with_intervals
+from finecorr.evaluation.statistics import MEASURES, agreement_with_intervals
 from finecorr.files import replacing
 from finecorr.models import training
 from finecorr.models.regressor import Architecture
@@ -69,10 +69,10 @@ class Evaluation:
         lines = []
         for target, rows in self.metrics.groupby("target", sort=False):
             lines += [f"{target}", f"  {'':6}{'value':>9}   95 % interval"]
-            lines += [
-                f"  {row.metric:6}{row.value:9.4g}   {row.low:.4g} to {row.high:.4g}"
-                for row in rows.itertuples()
-            ]
+            for row in rows.itertuples():
+                interval = f"{row.low:.4g} to {row.high:.4g}"
+                meaning = MEASURES[str(row.metric)]
+                lines.append(f"  {row.metric:6}{row.value:9.4g}   {interval:20} {meaning}")
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from finecorr.evaluation.statistics import (
-    METRICS,
+    MEASURES,
     agreement,
     agreement_with_intervals,
     limits_of_agreement,
@@ -14,7 +14,7 @@ from finecorr.evaluation.statistics import (
 def test_agreement_by_hand() -> None:
     prediction, target = np.array([1.0, 2.0, 4.0, 3.0]), np.array([1.0, 3.0, 5.0, 5.0])
     value = agreement(prediction, target)
-    assert list(value) == list(METRICS)
+    assert list(value) == list(MEASURES)
     x, y = prediction - 2.5, target - 3.5
     assert value["PLCC"] == pytest.approx((x @ y) / np.sqrt((x @ x) * (y @ y)))
     ranks = np.array([1.0, 2.0, 3.5, 3.5]) - 2.5

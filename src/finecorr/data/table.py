@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -313,7 +313,7 @@ def _splits(
     wrong = named.isna().to_numpy()
     for row, value in zip(rows[wrong], frame[column][wrong], strict=True):
         given = "empty" if pd.isna(value) else f"{str(value)!r}"
-        faults.append(f"row {row}: column {column!r} is {given}, not one of {_join(SPLITS)}")
+        faults.append(f"row {row}: column {column!r} is {given}, not one of {', '.join(SPLITS)}")
     return named.fillna("").to_numpy(dtype=str)
 
 
@@ -326,7 +326,3 @@ def _check_target(source: Path, column: str, values: NDArray[np.float64]) -> Non
             f"{source}: target column {column!r} is {known[0]:g} in every row: "
             "there is nothing to learn"
         )
-
-
-def _join(names: Iterable[str]) -> str:
-    return ", ".join(names)

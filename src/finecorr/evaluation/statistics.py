@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 
 Array = NDArray[np.float64]
 
-METRICS = {
+MEASURES = {
     "PLCC": "Pearson linear correlation",
     "SRCC": "Spearman rank correlation",
     "KRCC": "Kendall rank correlation (tau-b)",
@@ -22,7 +22,7 @@ METRICS = {
 
 
 def agreement(prediction: Array, target: Array) -> dict[str, float]:
-    """All of `METRICS` for `(n,)` predictions and targets without NaN.
+    """All of `MEASURES` for `(n,)` predictions and targets without NaN.
 
     A correlation with a constant is NaN.
     """
@@ -50,7 +50,7 @@ def agreement_with_intervals(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """`METRICS` with percentile intervals of a bootstrap over groups.
+    """`MEASURES` with percentile intervals of a bootstrap over groups.
 
     Groups (subjects) are drawn with replacement, each with all its samples: the samples of one
     are no independent witnesses.
