@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from conftest import SMALL_FLAGS
+from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from finecorr import bundle
 from finecorr.cli import main
 
@@ -187,6 +187,36 @@ def test_another_table_has_its_images_beside_it(run: Path, phantoms: Path, tmp_p
     table, out = str(tmp_path / "other" / "other.csv"), tmp_path / "out"
     assert main(["evaluate", str(run), table, "--out", str(out)]) == 0
     assert len(pd.read_csv(out / "predictions.csv")) == len(pd.read_csv(phantoms))
+
+
+def test_another_table_may_name_subjects_otherwise_and_lack_what_training_needs(
+    phantoms: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(phantoms)
+    subject = frame["filename"].str[:3]
+    frame["part"] = np.where(subject.astype(int) % 3 == 0, "test", "train")
+    frame["w"] = 1.0
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    root = ["--image-root", str(phantoms.parent / "images")]
+    flags = ["--split-column", "part", "--weight-column", "w", "--epochs", "1", *PHANTOM_FLAGS]
+    out = tmp_path / "run"
+    table = str(tmp_path / "table.csv")
+    assert main(["train", table, *root, *flags, *SMALL_FLAGS, "--out", str(out)]) == 0
+
+    other = tmp_path / "other"
+    other.mkdir()
+    for i, name in enumerate(frame["filename"]):
+        shutil.copy(phantoms.parent / "images" / name, other / f"image{i}.png")
+    renamed = frame.drop(columns=["part", "w"]).assign(
+        filename=[f"image{i}.png" for i in range(len(frame))], who=subject
+    )
+    renamed.to_csv(other / "other.csv", index=False)
+    flags = ["--group-column", "who", "--out", str(tmp_path / "evaluation")]
+    assert main(["evaluate", str(out), str(other / "other.csv"), *flags]) == 0
+    predictions = pd.read_csv(tmp_path / "evaluation" / "predictions.csv", dtype=str)
+    assert list(predictions["group"]) == list(subject)
+    flags = ["--out", str(tmp_path / "predictions.csv")]
+    assert main(["predict", str(out), str(other / "other.csv"), *flags]) == 0
 
 
 def test_image_size_does_not_change_millimetres(run: Path, phantoms: Path, tmp_path: Path) -> None:

@@ -29,6 +29,12 @@ _TRAIN_OPTIONS = (
     TrainingOptions,
     RunOptions,
 )
+# Splits and weights are for training only.
+_OVERRIDABLE = [
+    option
+    for option in fields(TableOptions)
+    if option.name not in ("split_column", "weight_column")
+]
 _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
     "another table: it starts from that table's folder."
@@ -190,7 +196,7 @@ def _argument_type(kind: Any) -> dict[str, Any]:
 
 def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
     parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
-    for option in fields(TableOptions):
+    for option in _OVERRIDABLE:
         if option.name != "table":
             settings = _argument_type(get_type_hints(TableOptions)[option.name])
             if "nargs" not in settings:
@@ -210,7 +216,7 @@ def _build(cls: type, options: Namespace) -> Any:
 
 def _overrides(options: Namespace) -> dict[str, Any]:
     """The fields of TableOptions whose flags were given."""
-    names = [option.name for option in fields(TableOptions)]
+    names = [option.name for option in _OVERRIDABLE]
     given = {name: options[name] for name in names if options[name] is not None}
     return _typed(TableOptions, given)
 

@@ -229,10 +229,9 @@ def predict(
         columns = options
         if pixel_size is not None:
             columns = replace(options, pixel_size_column=None, length_columns=None)
-        # What only training needs may be absent.
-        table = read_table(
-            replace(columns, split_column=None, weight_column=None), need_targets=False
-        )
+        # Each image is predicted for itself, whoever it is of.
+        columns = replace(columns, group_column=None, group_pattern=None)
+        table = read_table(columns, need_targets=False)
     if pixel_size is not None:
         table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
     predictions = _predict(model, table, options)
@@ -252,10 +251,17 @@ def _absolute(options: TableOptions) -> TableOptions:
 
 
 def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
-    """The options of the training with others in their place; another table has its own root."""
+    """The options of the training with others in their place.
+
+    Another table has its own root, and one way to name the subject takes the place of the other.
+    What only training needs is not asked for.
+    """
+    implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
-        overrides = {"image_root": None, **overrides}
-    return _absolute(replace(trained, **overrides))
+        implied["image_root"] = None
+    if "group_column" in overrides or "group_pattern" in overrides:
+        implied |= {"group_column": None, "group_pattern": None}
+    return _absolute(replace(trained, **{**implied, **overrides}))
 
 
 def _config(*options: Any) -> dict[str, Any]:
