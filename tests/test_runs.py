@@ -82,6 +82,19 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert main([*flags, "--resume"]) == 2
 
 
+def test_overwriting_replaces_the_run_and_nothing_else(
+    phantom_flags: list[str], tmp_path: Path
+) -> None:
+    flags = ["train", *phantom_flags, *SMALL_FLAGS, "--epochs", "1", "--out", str(tmp_path)]
+    assert main(flags) == 0
+    (tmp_path / "notes.txt").write_text("what I saw")
+    first = (tmp_path / bundle.FILE).read_bytes()
+    assert main([*flags, "--overwrite", "--seed", "1"]) == 0
+    assert (tmp_path / bundle.FILE).read_bytes() != first
+    assert (tmp_path / "notes.txt").exists()
+    assert [path.name for path in (tmp_path / "logs").iterdir()] == ["version_0"]
+
+
 def test_corrupted_labels_are_of_training_rows_only(
     phantom_flags: list[str], tmp_path: Path
 ) -> None:

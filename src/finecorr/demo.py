@@ -36,10 +36,9 @@ def run(out: Path, *, overwrite: bool = False) -> str:
         InputError: the folder is not empty.
     """
     images = out / "phantoms"
-    if out.exists() and any(out.iterdir()):
-        if not (overwrite and images.is_dir()):
-            raise InputError(f"{out} is not empty: choose another --out, or use --overwrite")
-        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()) and not (overwrite and images.is_dir()):
+        raise InputError(f"{out} is not empty: choose another --out, or use --overwrite")
+    shutil.rmtree(images, ignore_errors=True)
     table = write_phantoms(images, SUBJECTS)
     options = TableOptions(
         table,
@@ -63,7 +62,7 @@ def run(out: Path, *, overwrite: bool = False) -> str:
             TrainingOptions(
                 loss=loss, network="resnet10-narrow", epochs=EPOCHS, learning_rate=2e-3
             ),
-            RunOptions(out / loss, corrupt_labels=WRONG_LABELS),
+            RunOptions(out / loss, corrupt_labels=WRONG_LABELS, overwrite=overwrite),
         )
         metrics = evaluation.metrics.set_index("metric")["value"]
         rows.append(metrics[["PLCC", "SRCC", "MAE"]].rename(loss))
@@ -76,10 +75,10 @@ def run(out: Path, *, overwrite: bool = False) -> str:
                 predictions[TARGET].to_numpy(),
             )
         )
-    scatter(panels, out / "scatter.png")
-    bland_altman(panels, out / "bland_altman.png")
+    scatter(panels, out / runs.SCATTER)
+    bland_altman(panels, out / runs.BLAND_ALTMAN)
     result = pd.DataFrame(rows).to_string(float_format=lambda value: f"{value:.3f}")
     return (
         f"\ntest split, {len(predictions)} images with true labels (MAE in mm):\n{result}\n"
-        f"figures: {out / 'scatter.png'}, {out / 'bland_altman.png'}"
+        f"figures: {out / runs.SCATTER}, {out / runs.BLAND_ALTMAN}"
     )

@@ -31,6 +31,8 @@ CONFIG = "config.yaml"
 SPLITS = "splits.csv"
 METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
+SCATTER = "scatter.png"
+BLAND_ALTMAN = "bland_altman.png"
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def train(
     if run_options.resume:
         _check_same_rows(out, record)
     images = Images(table, image_options)
-    if run_options.overwrite and out.exists():
-        shutil.rmtree(out)
+    if run_options.overwrite:
+        _remove_run(out)
     out.mkdir(parents=True, exist_ok=True)
     _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     _write_table(out / SPLITS, record)
@@ -139,10 +141,12 @@ def train(
         len(table.target_columns),
     )
     regressor = training.train(data, architecture, training_options, out, resume=run_options.resume)
+    predictions = training.predict(regressor, data.rows("test"))
+    evaluation = _evaluate(table, np.array(data.indices["test"]), predictions, out)
+    # The model comes last: a folder that has it is finished.
     bundle.save(bundle.Bundle(regressor, table_options, image_options), out)
     shutil.rmtree(out / training.CHECKPOINTS)
-    predictions = training.predict(regressor, data.rows("test"))
-    return _evaluate(table, np.array(data.indices["test"]), predictions, out)
+    return evaluation
 
 
 def evaluate(
@@ -307,6 +311,14 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
         raise InputError(f"{out} is not empty, and holds no run: choose another folder")
 
 
+def _remove_run(out: Path) -> None:
+    """Removes what a run writes, and nothing else that may be in its folder."""
+    for name in (CONFIG, SPLITS, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE):
+        (out / name).unlink(missing_ok=True)
+    for name in (training.LOGS, training.CHECKPOINTS):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
 def _replace_training_labels(
     table: ImageTable, splits: NDArray[np.str_], options: RunOptions, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -369,8 +381,8 @@ def _evaluate(
     columns = ["target", "metric", "value", "low", "high"]
     evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
     _write_table(out / PREDICTIONS, frame)
-    scatter(panels, out / "scatter.png")
-    bland_altman(panels, out / "bland_altman.png")
+    scatter(panels, out / SCATTER)
+    bland_altman(panels, out / BLAND_ALTMAN)
     _write_table(out / METRICS, evaluation.metrics)
     return evaluation
 

@@ -28,6 +28,7 @@ from finecorr.models.module import RegressionModule
 from finecorr.models.regressor import Architecture, Regressor
 
 CHECKPOINTS = "checkpoints"
+LOGS = "logs"
 _PREDICTION_BATCH = 64
 
 
@@ -141,7 +142,7 @@ def train(
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
     callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
-    curves = CSVLogger(folder, "logs")
+    curves = CSVLogger(folder, LOGS)
     last = folder / CHECKPOINTS / "last.ckpt"
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
@@ -150,7 +151,7 @@ def train(
             devices=1,
             precision=_precision(options.precision),  # type: ignore[arg-type]
             callbacks=callbacks,
-            logger=[curves, TensorBoardLogger(folder, "logs", curves.version)],
+            logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
