@@ -29,11 +29,11 @@ _TRAIN_OPTIONS = (
     TrainingOptions,
     RunOptions,
 )
-# Splits and weights are for training only.
+# Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
     for option in fields(TableOptions)
-    if option.name not in ("split_column", "weight_column")
+    if option.name not in ("table", "split_column", "weight_column")
 ]
 _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
@@ -166,9 +166,8 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
         # Without a default, which would override the table of a configuration file.
         parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
         return
-    flag = f"--{option.name.replace('_', '-')}"
     if kind is bool:
-        parser.add_argument(flag, action="store_true", help=help_text)
+        parser.add_argument(_flag(option), action="store_true", help=help_text)
         return
     default = option.default
     if option.default_factory is not MISSING:
@@ -179,7 +178,7 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     settings.update(_argument_type(kind))
     if isinstance(settings.get("default"), tuple):
         settings["default"] = list(settings["default"])
-    parser.add_argument(flag, **settings)
+    parser.add_argument(_flag(option), **settings)
 
 
 def _argument_type(kind: Any) -> dict[str, Any]:
@@ -197,13 +196,15 @@ def _argument_type(kind: Any) -> dict[str, Any]:
 def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
     parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
     for option in _OVERRIDABLE:
-        if option.name != "table":
-            settings = _argument_type(get_type_hints(TableOptions)[option.name])
-            if "nargs" not in settings:
-                settings["type"] = str | None
-            help_text = option.metadata["help"]
-            flag = f"--{option.name.replace('_', '-')}"
-            parser.add_argument(flag, default=None, help=help_text, **settings)
+        settings = _argument_type(get_type_hints(TableOptions)[option.name])
+        if "nargs" not in settings:
+            settings["type"] = str | None
+        help_text = option.metadata["help"]
+        parser.add_argument(_flag(option), default=None, help=help_text, **settings)
+
+
+def _flag(option: Field[Any]) -> str:
+    return f"--{option.name.replace('_', '-')}"
 
 
 def _build(cls: type, options: Namespace) -> Any:
@@ -216,7 +217,7 @@ def _build(cls: type, options: Namespace) -> Any:
 
 def _overrides(options: Namespace) -> dict[str, Any]:
     """The fields of TableOptions whose flags were given."""
-    names = [option.name for option in _OVERRIDABLE]
+    names = ["table", *(option.name for option in _OVERRIDABLE)]
     given = {name: options[name] for name in names if options[name] is not None}
     return _typed(TableOptions, given)
 
