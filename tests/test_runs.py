@@ -194,6 +194,20 @@ def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: P
     pd.testing.assert_series_equal(scaled / 0.5, predicted / sizes, check_names=False, rtol=1e-4)
 
 
+def test_evaluate_needs_labels_of_every_target(
+    run: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that are left: here almost only rows that training has seen have labels."""
+    tested = pd.read_csv(run / "predictions.csv")["image"]
+    frame = pd.read_csv(phantoms)
+    frame.loc[frame["filename"].isin(tested[1:]), TARGET] = np.nan
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    flags = ["--image-root", str(phantoms.parent / "images"), "--out", str(tmp_path / "out")]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 2
+    assert f"1 labels of {TARGET!r} are left" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_table_has_its_images_beside_it(run: Path, phantoms: Path, tmp_path: Path) -> None:
     shutil.copytree(phantoms.parent / "images", tmp_path / "other")
     shutil.copy(phantoms, tmp_path / "other" / "other.csv")

@@ -142,7 +142,7 @@ def train(
     )
     regressor = training.train(data, architecture, training_options, out, resume=run_options.resume)
     predictions = training.predict(regressor, data.rows("test"))
-    evaluation = _evaluate(table, np.array(data.indices["test"]), predictions, out)
+    evaluation = _evaluate(table.take(np.array(data.indices["test"])), predictions, out)
     # The model comes last: a folder that has it is finished.
     bundle.save(bundle.Bundle(regressor, table_options, image_options), out)
     shutil.rmtree(out / training.CHECKPOINTS)
@@ -181,15 +181,19 @@ def evaluate(
     table = read_table(options)
     keep = table.labelled & (all_rows | ~_seen(run, table, options, model.table))
     left_out = int((table.labelled & ~keep).sum())
-    if keep.sum() < 2:
-        raise InputError(
-            f"{options.table}: {keep.sum()} labelled rows are left after leaving out {left_out} "
-            "of subjects that training has seen; use --all-rows to evaluate on those, too"
-        )
+    table = table.take(np.flatnonzero(keep))
+    for column, labels in zip(
+        table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
+    ):
+        if labels < 2:
+            raise InputError(
+                f"{options.table}: {labels} labels of {column!r} are left after leaving out "
+                f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
+                "on those, too"
+            )
     predictions = _predict(model, table, options)
     out.mkdir(parents=True, exist_ok=True)
-    rows = np.flatnonzero(keep)
-    return _evaluate(table, rows, predictions[rows], out), left_out
+    return _evaluate(table, predictions, out), left_out
 
 
 def predict(
@@ -359,22 +363,14 @@ def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> 
     return training.predict(model.regressor, dataset)
 
 
-def _evaluate(
-    table: ImageTable, rows: NDArray[np.intp], predictions: NDArray[np.float64], out: Path
-) -> Evaluation:
-    """Evaluates predictions for some rows of a table, and writes the files into `out`."""
-    frame = pd.DataFrame(
-        {
-            "row": table.rows[rows],
-            "image": [table.names[row] for row in rows],
-            "group": table.groups[rows],
-        }
-    )
+def _evaluate(table: ImageTable, predictions: NDArray[np.float64], out: Path) -> Evaluation:
+    """Evaluates predictions for the rows of a table, and writes the files into `out`."""
+    frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
     metrics, panels = [], []
     for i, column in enumerate(table.target_columns):
-        truth, predicted = table.targets[rows, i], predictions[:, i]
+        truth, predicted = table.targets[:, i], predictions[:, i]
         frame[column], frame[f"predicted {column}"] = truth, predicted
-        result = agreement_with_intervals(predicted, truth, table.groups[rows])
+        result = agreement_with_intervals(predicted, truth, table.groups)
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))

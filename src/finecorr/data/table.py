@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,20 @@ class ImageTable:
         """`(n,)`: whether at least one target of the row is there."""
         return np.asarray(np.isfinite(self.targets).any(axis=1))
 
+    def take(self, rows: NDArray[np.intp]) -> ImageTable:
+        """The table of these rows only, by their positions."""
+        return replace(
+            self,
+            rows=self.rows[rows],
+            images=[self.images[row] for row in rows],
+            names=[self.names[row] for row in rows],
+            targets=self.targets[rows],
+            groups=self.groups[rows],
+            splits=None if self.splits is None else self.splits[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
+        )
+
 
 def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTable:
     """Reads and validates a table.
@@ -123,16 +137,13 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         frame = frame.assign(**dict.fromkeys(absent, np.nan))
     _check_columns(frame, options)
     rows = np.arange(2, len(frame) + 2)
-    faults: list[str] = []
-
     names = frame[options.image_column].astype("string")
-    empty = names.isna().to_numpy()
-    faults += [f"row {row}: column {options.image_column!r} is empty" for row in rows[empty]]
+    faults = _empty_cells(names, rows)
     root = options.image_root if options.image_root is not None else options.table.parent
     images = [root / name for name in names.fillna("")]
     faults += [
         f"row {row}: no image {image}"
-        for row, image, blank in zip(rows, images, empty, strict=True)
+        for row, image, blank in zip(rows, images, names.isna(), strict=True)
         if not blank and not image.is_file()
     ]
 
@@ -274,10 +285,22 @@ def _numbers(
         wrong, needed = ~(numbers >= lowest) | np.isinf(numbers), f"a number of at least {lowest:g}"
     if above is not None:
         wrong, needed = ~(numbers > above) | np.isinf(numbers), f"a number above {above:g}"
-    for row, value in zip(rows[wrong], text[wrong], strict=True):
-        given = "empty" if pd.isna(value) else f"{str(value)!r}"
-        faults.append(f"row {row}: column {column!r} is {given}, not {needed}")
+    faults += _wrong_cells(text, wrong, rows, needed)
     return numbers
+
+
+def _wrong_cells(
+    cells: pd.Series, wrong: NDArray[np.bool_], rows: NDArray[np.int64], needed: str
+) -> list[str]:
+    spelled = ["empty" if pd.isna(cell) else f"{str(cell)!r}" for cell in cells[wrong]]
+    return [
+        f"row {row}: column {cells.name!r} is {given}, not {needed}"
+        for row, given in zip(rows[wrong], spelled, strict=True)
+    ]
+
+
+def _empty_cells(cells: pd.Series, rows: NDArray[np.int64]) -> list[str]:
+    return [f"row {row}: column {cells.name!r} is empty" for row in rows[cells.isna().to_numpy()]]
 
 
 def _groups(
@@ -285,9 +308,7 @@ def _groups(
 ) -> tuple[NDArray[np.str_], list[str]]:
     if options.group_column is not None:
         column = frame[options.group_column]
-        empty = column.isna().to_numpy()
-        faults = [f"row {row}: column {options.group_column!r} is empty" for row in rows[empty]]
-        return column.astype("string").fillna("").to_numpy(dtype=str), faults
+        return column.astype("string").fillna("").to_numpy(dtype=str), _empty_cells(column, rows)
     if options.group_pattern is None:
         return np.array([str(image) for image in images]), []
     try:
@@ -311,9 +332,7 @@ def _splits(
         return None
     named = frame[column].astype("string").str.strip().str.lower().map(_SPLIT_NAMES)
     wrong = named.isna().to_numpy()
-    for row, value in zip(rows[wrong], frame[column][wrong], strict=True):
-        given = "empty" if pd.isna(value) else f"{str(value)!r}"
-        faults.append(f"row {row}: column {column!r} is {given}, not one of {', '.join(SPLITS)}")
+    faults += _wrong_cells(frame[column], wrong, rows, f"one of {', '.join(SPLITS)}")
     return named.fillna("").to_numpy(dtype=str)
 
 
