@@ -11,14 +11,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from finecorr.functional.closed_form import (
+    LOG_EPSILON,
+    MAD_TO_STD,
+    PLAIN,
+    Terms,
+    closed_form_loss,
+)
 from finecorr.functional.moments import Populations, Scores, populations
-
-LOG_EPSILON = 1e-4
-"""What is added to `1 - PLC` before its logarithm is taken: a batch of two, or one that is learnt
-by heart, has `PLC = 1`."""
-
-MAD_TO_STD = 1.4826
-"""The standard deviation of a normal variable, over its median absolute deviation."""
 
 
 def pearson_loss(
@@ -47,10 +47,7 @@ def pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    batch = populations(prediction, target, weight, group)
-    truth = batch.scores(batch.target)
-    loss = _one_minus_correlation(batch, batch.scores(batch.prediction), truth)
-    return batch.average(loss, ~truth.constant)
+    return _loss(prediction, target, PLAIN, weight, group)
 
 
 def robust_pearson_loss(
@@ -113,26 +110,50 @@ def robust_pearson_loss(
     ):
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name} must be finite and not negative, not {value}")
+    _check_outlier_options(outlier_threshold, max_outlier_fraction)
+    terms = Terms(
+        outlier_threshold, max_outlier_fraction, mean_weight, std_weight, outlier_weight, log
+    )
+    return _loss(prediction, target, terms, weight, group)
+
+
+def _loss(
+    prediction: Tensor, target: Tensor, terms: Terms, weight: Tensor | None, group: Tensor | None
+) -> Tensor:
+    if weight is None and group is None:
+        loss = closed_form_loss(prediction, target, terms, _general_loss)
+        if loss is not None:
+            return loss
+    return _general_loss(prediction, target, terms, weight, group)
+
+
+def _general_loss(
+    prediction: Tensor,
+    target: Tensor,
+    terms: Terms,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
     batch = populations(prediction, target, weight, group)
-    outlier = _outliers(batch, outlier_threshold, max_outlier_fraction)
+    outlier = _outliers(batch, terms.outlier_threshold, terms.max_outlier_fraction)
     normal = replace(batch, weight=torch.where(outlier, 0, batch.weight))
     truth, guess = normal.scores(normal.target), normal.scores(normal.prediction)
     residual = batch.prediction - batch.target
     unit = torch.where(truth.constant, 1, truth.std)
 
     loss = _one_minus_correlation(normal, guess, truth)
-    if log:
+    if terms.log:
         loss = (loss + LOG_EPSILON).log()
-    if mean_weight:
-        loss = loss + mean_weight * _square(normal.mean(residual) / unit)
-    if std_weight:
-        loss = loss + std_weight * _square(guess.std / unit - 1)
-    if outlier_weight:
+    if terms.mean_weight:
+        loss = loss + terms.mean_weight * _square(normal.mean(residual) / unit)
+    if terms.std_weight:
+        loss = loss + terms.std_weight * _square(guess.std / unit - 1)
+    if terms.outlier_weight:
         standardised = residual / batch.expand(unit)
         pull = torch.nn.functional.huber_loss(
             standardised, torch.zeros_like(standardised), reduction="none"
         )
-        loss = loss + outlier_weight * batch.mean(torch.where(outlier, pull, 0))
+        loss = loss + terms.outlier_weight * batch.mean(torch.where(outlier, pull, 0))
     return batch.average(loss, ~truth.constant)
 
 
@@ -155,16 +176,20 @@ def outliers(
 
     Arguments and errors are those of `robust_pearson_loss`.
     """
+    _check_outlier_options(outlier_threshold, max_outlier_fraction)
     batch = populations(prediction, target, weight, group)
     outlier = _outliers(batch, outlier_threshold, max_outlier_fraction)
     return batch.restore(outlier).reshape(target.shape)
 
 
-def _outliers(batch: Populations, threshold: float | None, max_fraction: float) -> Tensor:
+def _check_outlier_options(threshold: float | None, max_fraction: float) -> None:
     if threshold is not None and not threshold > 0:
         raise ValueError(f"outlier_threshold must be positive or None, not {threshold}")
     if not 0 <= max_fraction < 1:
         raise ValueError(f"max_outlier_fraction must be in [0, 1), not {max_fraction}")
+
+
+def _outliers(batch: Populations, threshold: float | None, max_fraction: float) -> Tensor:
     if threshold is None or max_fraction == 0:
         return torch.zeros_like(batch.weight, dtype=torch.bool)
     residual = batch.prediction.detach() - batch.target
