@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import references
 from finecorr.functional import prediction_rank_loss, similarity_rank_loss
+from finecorr.functional import similarity as similarity_module
 from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
 
 LEVELS = st.sampled_from([None, 2, 3, 4, 8, 32])
@@ -118,6 +120,95 @@ class TestFeatures:
                     total -= math.log(similar / far) / (n - 1)
         loss = similarity_rank_loss(batch.features, batch.target, temperature=tau)
         assert loss.item() == pytest.approx(total / n, rel=1e-12)
+
+    @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+    def test_equals_the_loop_in_which_it_is_usually_written(self, similarity: str) -> None:
+        """All anchors at once, and a loop over k; the features are those of `similarity`."""
+        batch = random_batch(9, 40)
+        n, target = 40, batch.target
+
+        def loop(features: Tensor) -> Tensor:
+            if similarity == "cosine":
+                features = features / features.norm(dim=1, keepdim=True)
+                logits = features @ features.T
+            else:
+                logits = -(features[:, None] - features).norm(dim=-1)
+            logits = logits / 0.1
+            off_diagonal = ~torch.eye(n, dtype=torch.bool)
+            logits = logits[off_diagonal].view(n, n - 1)
+            distance = (target[:, None] - target).abs()[off_diagonal].view(n, n - 1)
+            loss = logits.new_zeros(())
+            for k in range(n - 1):
+                negative = distance >= distance[:, k : k + 1]
+                total = (logits.exp() * negative).sum(1).log()
+                loss = loss + (total - logits[:, k]).sum() / (n * (n - 1))
+            return loss
+
+        expected = value_and_gradient(loop, batch.features)
+        actual = value_and_gradient(
+            lambda f: feature_loss(f, batch, similarity=similarity), batch.features
+        )
+        assert_near(actual[0], expected[0], 1e-12)
+        assert_near(actual[1], expected[1], 1e-11)
+
+    @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
+    @pytest.mark.parametrize("levels", [None, 3])
+    @pytest.mark.parametrize("chunk", [1, 70, 200])
+    def test_a_few_anchors_at_a_time(
+        self, similarity: str, levels: int | None, chunk: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        batch = replace(random_batch(10, 23, 2), group=torch.arange(23) % 2)
+        batch.target[4, 1] = torch.nan
+        options = {"similarity": similarity, "levels": levels}
+
+        def both(batch: Batch) -> list[Tensor]:
+            features = value_and_gradient(
+                lambda f: feature_loss(f, batch, **options), batch.features
+            )
+            predictions = value_and_gradient(
+                lambda p: prediction_loss(p, batch, levels=levels), batch.prediction
+            )
+            return [*features, *predictions]
+
+        at_once = both(batch)
+        monkeypatch.setattr(similarity_module, "CHUNK", chunk)
+        for actual, expected in zip(both(batch), at_once, strict=True):
+            assert_near(actual, expected, 1e-12)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("spread", [20.0, 60.0, 300.0, 1e4, 1e8])
+    @pytest.mark.parametrize("levels", [None, 2])
+    def test_similarities_of_any_range(
+        self, dtype: torch.dtype, spread: float, levels: int | None
+    ) -> None:
+        """Exponentials of most of these underflow."""
+        batch = random_batch(11, 15)
+        features = (batch.features * spread).to(dtype)
+        options: dict[str, Any] = {"similarity": "euclidean", "levels": levels, "temperature": 1}
+        expected = value_and_gradient(
+            lambda f: feature_reference(f, batch, **options), features.double()
+        )
+        single = batch.to(dtype)
+        actual = value_and_gradient(lambda f: feature_loss(f, single, **options), features)
+        # An exponent is off by epsilon of itself.
+        accuracy = 64 * torch.finfo(dtype).eps
+        assert_near(actual[0], expected[0], accuracy)
+        assert_near(actual[1], expected[1], accuracy, accuracy * spread)
+
+    def test_second_derivatives(self) -> None:
+        batch = random_batch(12, 6)
+        features = batch.features.requires_grad_()
+        assert torch.autograd.gradgradcheck(lambda f: feature_loss(f, batch), features)
+        loss = feature_loss(features, batch, similarity="euclidean")
+        with pytest.raises(NotImplementedError, match="_cdist_backward"):
+            torch.autograd.grad(loss, features, create_graph=True)[0].sum().backward()  # type: ignore[no-untyped-call]
+
+    def test_functional_transforms(self) -> None:
+        batch = random_batch(13, 6)
+        _, expected = value_and_gradient(lambda f: feature_loss(f, batch), batch.features)
+        assert_near(
+            torch.func.grad(lambda f: feature_loss(f, batch))(batch.features), expected, 1e-12
+        )
 
     def test_two_levels_by_hand(self) -> None:
         """Anchors 0 and 3 have one near and two far; 1 and 2 have two near that are tied."""

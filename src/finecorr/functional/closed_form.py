@@ -60,11 +60,14 @@ def closed_form_loss(
 ) -> Tensor | None:
     """The loss, or None where it has to be taken as `general(prediction, target, terms)`."""
     if (
-        torch.compiler.is_compiling()
+        not isinstance(prediction, Tensor)
+        or not isinstance(target, Tensor)
+        or torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()
         or not prediction.is_cpu
         or not target.is_cpu
         or prediction.shape != target.shape
+        or not 1 <= prediction.ndim <= 2
         or not prediction.is_floating_point()
         or terms.outlier_weight
     ):
@@ -194,6 +197,8 @@ def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> tuple[Tensor, Tensor]
         value = value + terms.std_weight * (ratio - 1) ** 2
         of_u = of_u + 2 * terms.std_weight * (ratio - 1) / (ratio * v_square)
     constant = constant - of_u * u_mean - of_v * v_mean
+    if not _all(value < 1 / SOUND[p.dtype][0]):
+        return None
 
     gradient = u * of_u if u is p else u.mul_(of_u)
     if p.ndim == 1:

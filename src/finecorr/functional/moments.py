@@ -119,13 +119,16 @@ class Populations:
         """`(groups, targets)`: at least two labelled samples, and a target that is not constant."""
         return ~self.scores(self.target).constant
 
+    def share(self, defined: Tensor) -> Tensor:
+        """`(groups, targets)`: how much each population counts in `average`."""
+        total = torch.where(defined, self.sum(self.weight), 0)
+        of_target = total / torch.where(defined.any(0), total.sum(0), 1)
+        return of_target / defined.any(0).sum().clamp(min=1)
+
     def average(self, loss: Tensor, defined: Tensor) -> Tensor:
         """Scalar: `loss` of the defined populations, averaged over groups by their weight, then
         over targets; 0 with a zero gradient where none is defined."""
-        total = torch.where(defined, self.sum(self.weight), 0)
-        share = total / torch.where(defined.any(0), total.sum(0), 1)
-        per_target = (torch.where(defined, loss, 0) * share).sum(0)
-        return per_target.sum() / defined.any(0).sum().clamp(min=1)
+        return (torch.where(defined, loss, 0) * self.share(defined)).sum()
 
     def restore(self, values: Tensor) -> Tensor:
         """`(samples, targets)` in the order of the caller's batch."""
@@ -155,7 +158,8 @@ def populations(
 
     Raises:
         ValueError: shapes or devices do not agree, or a weight is negative or not finite.
-        TypeError: `prediction` is not floating point, or `group` not integers.
+        TypeError: something is not a tensor, `prediction` is not floating point, or `group` not
+            integers.
     """
     _check(prediction, target, weight, group)
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
@@ -177,6 +181,10 @@ def populations(
 
 
 def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None) -> None:
+    given = {"prediction": prediction, "target": target, "weight": weight, "group": group}
+    for name, tensor in given.items():
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
     if not prediction.is_floating_point():
         raise TypeError(f"prediction must be floating point, not {prediction.dtype}")
     if prediction.ndim not in (1, 2) or prediction.shape != target.shape:

@@ -141,13 +141,13 @@ def _general_loss(
     residual = batch.prediction - batch.target
     unit = torch.where(truth.constant, 1, truth.std)
 
-    loss = _one_minus_correlation(normal, guess, truth)
+    loss = one_minus_correlation(normal, guess, truth)
     if terms.log:
         loss = (loss + LOG_EPSILON).log()
     if terms.mean_weight:
-        loss = loss + terms.mean_weight * _square(normal.mean(residual) / unit)
+        loss = loss + terms.mean_weight * square(normal.mean(residual) / unit)
     if terms.std_weight:
-        loss = loss + terms.std_weight * _square(guess.std / unit - 1)
+        loss = loss + terms.std_weight * square(guess.std / unit - 1)
     if terms.outlier_weight:
         standardised = residual / batch.expand(unit)
         pull = torch.nn.functional.huber_loss(
@@ -202,13 +202,13 @@ def _outliers(batch: Populations, threshold: float | None, max_fraction: float) 
     return outlier & batch.expand(left.defined())
 
 
-def _square(values: Tensor) -> Tensor:
+def square(values: Tensor) -> Tensor:
     """Squares that do not overflow, however far the predictions are from the targets."""
     limit = torch.finfo(values.dtype).max ** 0.5 / 4
     return values.clamp(-limit, limit).square()
 
 
-def _one_minus_correlation(batch: Populations, guess: Scores, truth: Scores) -> Tensor:
+def one_minus_correlation(batch: Populations, guess: Scores, truth: Scores) -> Tensor:
     """`(groups, targets)`: `1 - PLC`, never negative."""
     unit = torch.where(guess.constant & ~truth.constant, truth.std, 1)
     difference = guess.values / batch.expand(unit) - truth.values
