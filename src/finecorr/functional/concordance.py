@@ -1,0 +1,61 @@
+"""Loss on the concordance correlation: association, mean and spread in one number."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from finecorr.functional.moments import Populations, populations
+
+
+def concordance_loss(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """`1 - CCC`, with Lin's concordance correlation coefficient: 0 where all predictions are right.
+
+        CCC = 2 cov(p, y) / (var(p) + var(y) + (mean(p) - mean(y))^2)
+
+    with biased moments. A constant prediction has the loss 1; predictions that fall as the targets
+    rise have up to 2. `1 - CCC` is also `mean((p - y)^2)` over the same denominator, which is how
+    it is computed where CCC is above 1/2, as it keeps its digits near 1.
+
+    Source: L. I-K. Lin, A Concordance Correlation Coefficient to Evaluate Reproducibility,
+    Biometrics 45, 1989.
+
+    Args:
+        prediction: `(n,)` or `(n, targets)`, in the unit of `target`.
+        target: the shape of `prediction`; NaN is a missing label.
+        weight: `(n,)`, non-negative: how much each sample counts.
+        group: `(n,)` integers: concordance within each group, averaged by the groups' weights.
+
+    Returns:
+        A scalar, the mean over targets. What is undefined is left out, as in
+        `finecorr.functional.pearson_loss`.
+
+    Raises:
+        ValueError, TypeError: see `finecorr.functional.moments.populations`.
+    """
+    batch = populations(prediction, target, weight, group)
+    truth = batch.scores(batch.target)
+    # Halves, as a difference may overflow; in the unit of the largest, so that no square does.
+    error = batch.prediction / 2 - batch.target / 2
+    largest = -batch.minimum(-error.detach().abs())
+    unit = torch.where(truth.constant, 1, torch.maximum(largest, truth.std / 2))
+    error = error / batch.expand(unit)
+    p, y = _deviation(batch, batch.prediction, unit), _deviation(batch, batch.target, unit)
+    denominator = batch.mean(p.square() + y.square()) + batch.mean(error).square()
+    denominator = torch.where(truth.constant, 1, denominator)
+    near = batch.mean(error.square()) / denominator
+    loss = torch.where(near < 0.5, near, 1 - 2 * batch.mean(p * y) / denominator)
+    return batch.average(loss, ~truth.constant)
+
+
+def _deviation(batch: Populations, values: Tensor, unit: Tensor) -> Tensor:
+    """Half the deviation from the mean, exact at any offset."""
+    low = batch.minimum(values.detach())
+    shifted = (values / 2 - batch.expand(low / 2)) / batch.expand(unit)
+    return shifted - batch.expand(batch.mean(shifted))
