@@ -1,0 +1,86 @@
+"""Errors that count the more the larger they are."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from finecorr.functional.moments import Populations, populations
+
+Activation = Literal["sigmoid", "tanh"]
+
+
+def focal_mae_loss(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    activation: Activation = "sigmoid",
+    beta: float = 0.2,
+    gamma: float = 1.0,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """Focal-R: mean of `|e| * s(beta * |e|)^gamma`, with `e = prediction - target`.
+
+    The factor s rises from 0 to 1: with "sigmoid" it is `2 * sigmoid(x) - 1`, with "tanh"
+    `tanh(x)`. The loss and `1 / beta` are in the unit of the target.
+
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021, arXiv 2102.09554; the
+    defaults are those of the authors' code, and so is the scaling of the sigmoid to start at 0.
+
+    Args:
+        prediction: `(n,)` or `(n, targets)`, in the unit of `target`.
+        target: the shape of `prediction`; NaN is a missing label.
+        activation: "sigmoid" or "tanh".
+        beta: over which errors the factor rises; positive.
+        gamma: the power of the factor; at least 1.
+        weight: `(n,)`, non-negative: how much each sample counts.
+        group: `(n,)` integers. Groups are averaged by their weights, which for an error of each
+            sample is the mean over all.
+
+    Returns:
+        A scalar, the mean over targets; targets without a label are left out.
+
+    Raises:
+        ValueError, TypeError: see `finecorr.functional.moments.populations`; or an option is out
+            of its range.
+    """
+    batch = populations(prediction, target, weight, group)
+    error = (batch.prediction - batch.target).abs()
+    return _average(batch, error * _factor(error, activation, beta, gamma))
+
+
+def focal_mse_loss(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    activation: Activation = "sigmoid",
+    beta: float = 0.2,
+    gamma: float = 1.0,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """Mean of `e^2 * s(beta * |e|)^gamma`, in the squared unit of the target.
+
+    Source, arguments and errors are those of `focal_mae_loss`.
+    """
+    batch = populations(prediction, target, weight, group)
+    error = (batch.prediction - batch.target).abs()
+    return _average(batch, error.square() * _factor(error, activation, beta, gamma))
+
+
+def _factor(error: Tensor, activation: Activation, beta: float, gamma: float) -> Tensor:
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation!r}")
+    if not 0 < beta < float("inf"):
+        raise ValueError(f"beta must be positive and finite, not {beta}")
+    if not 1 <= gamma < float("inf"):
+        raise ValueError(f"gamma must be finite and at least 1, not {gamma}")
+    # 2 * sigmoid(x) - 1 is tanh(x / 2), which keeps its digits for small errors.
+    slope = beta / 2 if activation == "sigmoid" else beta
+    return (slope * error).tanh().pow(gamma)
+
+
+def _average(batch: Populations, loss: Tensor) -> Tensor:
+    return batch.average(batch.mean(loss), batch.sum(batch.weight) > 0)
