@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from conftest import PHANTOM_FLAGS
+from finecorr import losses
 from finecorr.cli import main
 
 
@@ -168,3 +169,11 @@ def test_print_config_shows_all_flags(
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code([command, "--help"]) == 0
     assert "--out" in capsys.readouterr().out
+
+
+def test_the_losses_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["losses"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1) for line in lines] == [
+        [name, explanation] for name, explanation in losses.available().items()
+    ]

@@ -15,13 +15,26 @@ from torch import Tensor
 
 import references
 from finecorr import losses
+from finecorr.losses.baselines import FeatureTermLoss
 from strategies import Batch, assert_near, batches, random_batch
 
-POINTWISE = {"mse", "mae", "huber"}
+POINTWISE = {"mse", "mae", "huber", "focal_mse", "focal_mae"}
 """Defined on a single sample, too, and on a constant target."""
 
-PAIRWISE = {"similarity_rank", "fine_grained"}
+WITH_POINTWISE = {"rank_n_contrast", "ranksim", "conr"}
+"""The sum of a pointwise loss and of one that is not."""
+
+IN_THE_UNIT_OF_THE_TARGET = {"gradient_aligned", *POINTWISE, *WITH_POINTWISE}
+
+PAIRWISE = {"similarity_rank", "fine_grained", *WITH_POINTWISE}
 """A sample is not compared with itself, but it is with its repetitions."""
+
+NO_SECOND_DERIVATIVE = {
+    "ranksim": "blackbox differentiation",
+    "blackbox_spearman": "blackbox differentiation",
+    "rank_n_contrast": "_cdist_backward",
+}
+"""What the error says."""
 
 
 class Result(NamedTuple):
@@ -35,6 +48,8 @@ class Case:
     name: str
     with_features: bool
     options: tuple[tuple[str, Any], ...] = ()
+    feature_term: bool = False
+    """Without the pointwise loss that is added to it."""
 
     def __str__(self) -> str:
         return f"{self.name}-features" if self.with_features else self.name
@@ -45,18 +60,24 @@ class Case:
     def __call__(self, batch: Batch) -> Tensor:
         features = batch.features if self.with_features else None
         data = {"weight": batch.weight, "group": batch.group}
-        value = self.build()(batch.prediction, batch.target, features, **data)
+        loss = self.build()
+        if self.feature_term:
+            assert isinstance(loss, FeatureTermLoss)
+            assert features is not None
+            value = loss.feature_term(features, batch.prediction, batch.target, **data)
+        else:
+            value = loss(batch.prediction, batch.target, features, **data)
         assert isinstance(value, Tensor)
         return value
 
-    def evaluate(self, batch: Batch, *, autocast: bool = False) -> Result:
+    def evaluate(self, batch: Batch, *, autocast: torch.dtype | None = None) -> Result:
         prediction, features = (
             t.detach().clone().requires_grad_() for t in (batch.prediction, batch.features)
         )
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None):
             value = self(replace(batch, prediction=prediction, features=features))
-        assert value.shape == ()
-        gradients = torch.autograd.grad(value, [prediction, features], allow_unused=True)
+            assert value.shape == ()
+            gradients = torch.autograd.grad(value, [prediction, features], allow_unused=True)
         found = [gradient for gradient in gradients if gradient is not None]
         assert found, "no input gets a gradient"
         return Result(value.detach(), found)
@@ -71,13 +92,21 @@ class Case:
 
 
 CASES = [
-    Case(name, with_features) for name in losses.available() for with_features in (False, True)
+    Case(name, with_features)
+    for name in losses.available()
+    for with_features in (False, True)
+    if with_features or not losses.build(name).needs_features
 ]
 NO_REPETITIONS = [case for case in CASES if case.name not in PAIRWISE]
 READ_PREDICTIONS = [case for case in CASES if case.reads_prediction]
 READ_FEATURES = [case for case in CASES if case.reads_features]
 
 every_loss = pytest.mark.parametrize("case", CASES, ids=str)
+READ_ALL = [case for case in CASES if case.with_features or case.name in PAIRWISE]
+
+every_term = pytest.mark.parametrize(
+    "case", [replace(case, feature_term=case.name in WITH_POINTWISE) for case in CASES], ids=str
+)
 every_loss_of_predictions = pytest.mark.parametrize("case", READ_PREDICTIONS, ids=str)
 
 masks = st.lists(st.booleans(), min_size=9, max_size=9).map(torch.tensor)
@@ -159,7 +188,7 @@ class TestWhoTakesPart:
         scaled = replace(batch, weight=batch.weights * scale)
         assert_same(case.evaluate(scaled), case.evaluate(batch))
 
-    @every_loss
+    @every_term
     @settings(max_examples=30)
     @given(batch=batches())
     def test_groups_are_averaged_by_weight(self, case: Case, batch: Batch) -> None:
@@ -181,7 +210,7 @@ class TestWhoTakesPart:
                 total, expected = total + weight, expected + weight * case(alone).item()
         assert case(batch).item() == pytest.approx(expected / (total or 1), rel=1e-9, abs=1e-9)
 
-    @every_loss
+    @every_term
     @settings(max_examples=30)
     @given(batch=batches())
     def test_targets_are_averaged(self, case: Case, batch: Batch) -> None:
@@ -243,11 +272,19 @@ class TestNothingLeft:
         self.assert_nothing(case, batch)
 
     @every_loss
+    def test_no_targets(self, case: Case) -> None:
+        batch = random_batch(31, targets=0)
+        self.assert_nothing(case, batch)
+        self.assert_nothing(case, replace(batch, group=torch.arange(12) % 2))
+
+    @every_loss
     def test_no_weight(self, case: Case) -> None:
         self.assert_nothing(case, replace(random_batch(4), weight=torch.zeros(12)))
 
-    @pytest.mark.parametrize("case", [c for c in CASES if c.name not in POINTWISE], ids=str)
+    @every_term
     def test_constant_targets_and_groups_of_one(self, case: Case) -> None:
+        if case.name in POINTWISE:
+            pytest.skip("defined")
         batch = random_batch(5)
         self.assert_nothing(case, replace(batch, target=torch.full((12,), 0.1)))
         self.assert_nothing(case, replace(batch, group=torch.arange(12)))
@@ -287,8 +324,10 @@ class TestConstantPrediction:
 class TestNumbers:
     @every_loss
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    @pytest.mark.parametrize("autocast", [False, True])
-    def test_half_precision(self, case: Case, dtype: torch.dtype, autocast: bool) -> None:
+    @pytest.mark.parametrize("autocast", [None, torch.float16, torch.bfloat16])
+    def test_half_precision(
+        self, case: Case, dtype: torch.dtype, autocast: torch.dtype | None
+    ) -> None:
         half = random_batch(8).to(dtype)
         expected = case.evaluate(half.to(torch.float32))
         value, gradients = case.evaluate(half, autocast=autocast)
@@ -299,10 +338,11 @@ class TestNumbers:
             assert_near(gradient, reference, torch.finfo(dtype).eps)
 
     @every_loss
-    def test_autocast_takes_no_digits(self, case: Case) -> None:
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_autocast_takes_no_digits(self, case: Case, dtype: torch.dtype) -> None:
         batch = random_batch(9).to(torch.float32)
         expected = case.evaluate(batch)
-        assert_same(case.evaluate(batch, autocast=True), expected, 1e-6)
+        assert_same(case.evaluate(batch, autocast=dtype), expected, 1e-6)
 
     @every_loss
     def test_a_float64_target_keeps_its_digits(self, case: Case) -> None:
@@ -347,6 +387,15 @@ class TestNumbers:
         assert torch.equal(case(replace(batch, weight=weight > 0)), expected)
 
     @every_loss
+    def test_thousands_of_targets(self, case: Case) -> None:
+        few = random_batch(27, 6, 3)
+        few.target[2, 1] = torch.nan
+        many = replace(
+            few, prediction=few.prediction.repeat(1, 1000), target=few.target.repeat(1, 1000)
+        )
+        assert_near(case(many), case(few), 1e-9)
+
+    @every_loss
     def test_strided_memory(self, case: Case) -> None:
         batch = random_batch(14, targets=3)
         strided = replace(
@@ -388,7 +437,7 @@ class TestNumbers:
     @pytest.mark.parametrize("spread", [1e-12, 1e12])
     def test_an_extreme_unit(self, case: Case, spread: float) -> None:
         """The same numbers in another unit: no more digits are lost than by rounding these."""
-        if case.name in POINTWISE:
+        if case.name in IN_THE_UNIT_OF_THE_TARGET:
             pytest.skip("in the unit of the target")
         batch = random_batch(16)
         scaled = replace(batch, prediction=batch.prediction * spread, target=batch.target * spread)
@@ -418,6 +467,26 @@ class TestErrors:
     def test_integer_predictions(self, case: Case) -> None:
         with pytest.raises(TypeError, match="prediction"):
             case(replace(random_batch(19), prediction=torch.arange(12)))
+
+    @every_loss
+    @pytest.mark.parametrize("name", ["prediction", "target", "weight", "group"])
+    def test_what_is_not_a_tensor(self, case: Case, name: str) -> None:
+        if name == "prediction" and not case.reads_prediction:
+            pytest.skip("not read")
+        batch = replace(random_batch(30), weight=torch.ones(12), group=torch.zeros(12).long())
+        array: dict[str, Any] = {name: getattr(batch, name).numpy()}
+        with pytest.raises(TypeError, match=f"{name} must be a tensor, not ndarray"):
+            case(replace(batch, **array))
+
+    @every_loss
+    @pytest.mark.parametrize("name", ["target", "weight", "group"])
+    def test_devices_that_do_not_agree(self, case: Case, name: str) -> None:
+        batch = replace(random_batch(29), weight=torch.ones(12), group=torch.zeros(12).long())
+        elsewhere: dict[str, Any] = {name: getattr(batch, name).to("meta")}
+        with pytest.raises(
+            ValueError, match=r"on meta, but .* is on cpu|on cpu, but .* is on meta"
+        ):
+            case(replace(batch, **elsewhere))
 
     @every_loss
     @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
@@ -476,12 +545,40 @@ class TestModules:
         for name in ("prediction", "target", "weight", "group", "features"):
             assert torch.equal(getattr(batch, name), getattr(before, name))
 
-    @pytest.mark.parametrize("name", ["robust_pearson", "fine_grained"])
-    def test_compiles(self, name: str) -> None:
-        loss, batch = losses.build(name), random_batch(26)
+    @pytest.mark.parametrize("case", READ_ALL, ids=str)
+    def test_compiles_without_a_graph_break(self, case: Case) -> None:
+        torch.compiler.reset()
+        batch = replace(random_batch(26), weight=torch.rand(12).double())
+        batch.target[3] = torch.nan
+        expected = case.evaluate(batch)
+        compiled = torch.compile(case.build(), backend="aot_eager", fullgraph=True)
+        inputs = [batch.prediction.requires_grad_(), batch.features.requires_grad_()]
+        features = batch.features if case.with_features else None
+        value = compiled(batch.prediction, batch.target, features, weight=batch.weight)
+        gradients = torch.autograd.grad(value, inputs, allow_unused=True)
+        found = [gradient for gradient in gradients if gradient is not None]
+        assert_same(Result(value.detach(), found), expected)
+
+    @pytest.mark.parametrize("name", ["pearson", "spearman", "fine_grained"])
+    def test_compiles_around_groups(self, name: str) -> None:
+        """How many there are is not known beforehand."""
+        torch.compiler.reset()
+        batch = replace(random_batch(27), group=torch.arange(12) % 2)
+        loss = losses.build(name)
         compiled = torch.compile(loss, backend="eager")
-        data = {"weight": torch.rand(12).double(), "group": torch.arange(12) % 2}
-        for features in (None, batch.features):
-            for options in ({}, data):
-                inputs = (batch.prediction, batch.target, features)
-                assert_near(compiled(*inputs, **options), loss(*inputs, **options), 1e-12)
+        data = (batch.prediction, batch.target, batch.features)
+        assert_near(compiled(*data, group=batch.group), loss(*data, group=batch.group), 1e-12)
+
+    @every_loss
+    def test_second_derivatives(self, case: Case) -> None:
+        batch = random_batch(28, 7)
+
+        def loss(prediction: Tensor, features: Tensor) -> Tensor:
+            return case(replace(batch, prediction=prediction, features=features))
+
+        inputs = (batch.prediction.requires_grad_(), batch.features.requires_grad_())
+        if case.name not in NO_SECOND_DERIVATIVE:
+            assert torch.autograd.gradgradcheck(loss, inputs)
+            return
+        with pytest.raises(RuntimeError, match=NO_SECOND_DERIVATIVE[case.name]):
+            torch.autograd.gradgradcheck(loss, inputs)

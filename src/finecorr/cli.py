@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from finecorr import demo, runs
+from finecorr import demo, losses, runs
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import expand_presets
@@ -103,7 +103,20 @@ def _demo(options: Namespace) -> None:
     print(demo.run(Path(options.out), overwrite=options.overwrite))
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "demo": _demo}
+def _losses(options: Namespace) -> None:
+    explanations = losses.available()
+    width = max(map(len, explanations))
+    for name, explanation in explanations.items():
+        print(f"{name:{width}}  {explanation}")
+
+
+_COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "demo": _demo,
+    "losses": _losses,
+}
 
 
 def _parser() -> ArgumentParser:
@@ -155,6 +168,12 @@ def _parser() -> ArgumentParser:
         "--overwrite", action="store_true", help="replace the demo that is in the folder"
     )
     commands.add_subcommand("demo", demonstrate, help="see it work, on synthetic images")
+
+    commands.add_subcommand(
+        "losses",
+        ArgumentParser(description="List the losses that --loss knows."),
+        help="the losses to choose from",
+    )
     return parser
 
 

@@ -37,7 +37,7 @@ class TrainingOptions:
     """How a model is trained. Each field is a flag of the command line."""
 
     loss: str = field(
-        default="fine_grained", metadata={"help": f"one of {', '.join(losses.available())}"}
+        default="fine_grained", metadata={"help": "a name that `finecorr losses` lists"}
     )
     loss_options: dict[str, Any] = field(
         default_factory=dict,

@@ -1,115 +1,70 @@
-"""The losses as modules with one calling convention, and the table of their names."""
+"""Losses on the correlation of predictions and targets, and on their order."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from finecorr import functional
+from finecorr.functional.pairwise import MARGIN, PairLoss
 from finecorr.functional.similarity import Similarity
+from finecorr.functional.spearman import STRENGTH, Regularization
+from finecorr.losses.base import Loss, PredictionLoss
 
 
-class Loss(nn.Module):
-    """A loss that can be exchanged for any other of this module.
+class PearsonLoss(PredictionLoss):
+    """One minus the Pearson correlation.
 
-    `forward(prediction, target, features=None, *, weight=None, group=None)` returns a scalar:
-
-    - prediction: `(n,)` or `(n, targets)`
-    - target: the shape of `prediction`; NaN is a missing label
-    - features: `(n, d)`, the representation from which the prediction was made, for the losses
-      that use it
-    - weight: `(n,)`, non-negative: how much each sample counts
-    - group: `(n,)` integers: correlation within each group, averaged by the groups' weights
-
-    What is undefined is left out, as `finecorr.functional.pearson_loss` describes.
+    See `finecorr.functional.pearson_loss`.
     """
-
-    progress: float = 1.0
-    """How much of the training is done, from 0 to 1, for the losses that change with it. A loop
-    that does not set it gets the final form from the start."""
-
-    fixes_scale: bool = True
-    """Whether a low loss means predictions in the unit of the target. Otherwise they need a linear
-    calibration."""
-
-    ranks_features_alone: ClassVar[bool] = False
-    """Whether the predictions get no gradient where features are given."""
-
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        raise NotImplementedError
-
-
-class _PredictionLoss(Loss):
-    """A loss that has no use for features: one of `finecorr.functional` with its options."""
-
-    function: ClassVar[Callable[..., Tensor]]
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        self.options = options
-
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        return self.function(prediction, target, weight=weight, group=group, **self.options)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.options.items())
-
-
-class MSELoss(_PredictionLoss):
-    """Mean squared error: `finecorr.functional.mse_loss`."""
-
-    function = staticmethod(functional.mse_loss)
-
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class MAELoss(_PredictionLoss):
-    """Mean absolute error: `finecorr.functional.mae_loss`."""
-
-    function = staticmethod(functional.mae_loss)
-
-    def __init__(self) -> None:
-        super().__init__()
-
-
-class HuberLoss(_PredictionLoss):
-    """Squared error up to `delta`, linear beyond: `finecorr.functional.huber_loss`."""
-
-    function = staticmethod(functional.huber_loss)
-
-    def __init__(self, *, delta: float = 1.0) -> None:
-        super().__init__(delta=delta)
-
-
-class PearsonLoss(_PredictionLoss):
-    """One minus the Pearson correlation: `finecorr.functional.pearson_loss`."""
 
     function = staticmethod(functional.pearson_loss)
     fixes_scale = False
 
     def __init__(self) -> None:
         super().__init__()
+
+
+class ConcordanceLoss(PredictionLoss):
+    """One minus Lin's concordance: correlation, mean and spread in one number.
+
+    See `finecorr.functional.concordance_loss`.
+    """
+
+    function = staticmethod(functional.concordance_loss)
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class SpearmanLoss(PredictionLoss):
+    """One minus the Spearman correlation, with soft ranks (Blondel et al., ICML 2020).
+
+    See `finecorr.functional.spearman_loss`.
+    """
+
+    function = staticmethod(functional.spearman_loss)
+    fixes_scale = False
+
+    def __init__(
+        self, *, strength: float = STRENGTH, regularization: Regularization = "l2"
+    ) -> None:
+        super().__init__(strength=strength, regularization=regularization)
+
+
+class PairwiseRankLoss(PredictionLoss):
+    """Each pair of samples in the order of its targets, by hinge or logistic loss.
+
+    See `finecorr.functional.pairwise_rank_loss`.
+    """
+
+    function = staticmethod(functional.pairwise_rank_loss)
+    fixes_scale = False
+
+    def __init__(self, *, kind: PairLoss = "hinge", margin: float = MARGIN) -> None:
+        super().__init__(kind=kind, margin=margin)
 
 
 class RobustPearsonLoss(Loss):
@@ -289,33 +244,3 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         self.ranking.levels = self.levels()
         ranking: Tensor = self.ranking(prediction, normal, features, weight=weight, group=group)
         return loss + self.rank_weight * ranking
-
-
-_LOSSES: dict[str, type[Loss]] = {
-    "mse": MSELoss,
-    "mae": MAELoss,
-    "huber": HuberLoss,
-    "pearson": PearsonLoss,
-    "robust_pearson": RobustPearsonLoss,
-    "similarity_rank": SimilarityRankLoss,
-    "fine_grained": FineGrainedCorrelationLoss,
-}
-
-
-def available() -> list[str]:
-    """The names that `build` knows."""
-    return list(_LOSSES)
-
-
-def build(name: str, **options: Any) -> Loss:
-    """The loss of that name, with its options.
-
-    Raises:
-        ValueError: no loss has that name; the message lists those there are.
-        TypeError: the loss has no such option.
-    """
-    if name not in _LOSSES:
-        near = difflib.get_close_matches(name, _LOSSES, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"unknown loss {name!r}{hint}; known are {', '.join(_LOSSES)}")
-    return _LOSSES[name](**options)

@@ -1,0 +1,73 @@
+"""What the losses have in common: one calling convention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+class Loss(nn.Module):
+    """A loss that can be exchanged for any other of this module.
+
+    `forward(prediction, target, features=None, *, weight=None, group=None)` returns a scalar:
+
+    - prediction: `(n,)` or `(n, targets)`
+    - target: the shape of `prediction`; NaN is a missing label
+    - features: `(n, d)`, the representation from which the prediction was made, for the losses
+      that use it
+    - weight: `(n,)`, non-negative: how much each sample counts
+    - group: `(n,)` integers: correlation within each group, averaged by the groups' weights
+
+    What is undefined is left out, as `finecorr.functional.pearson_loss` describes.
+    """
+
+    progress: float = 1.0
+    """How much of the training is done, from 0 to 1, for the losses that change with it. A loop
+    that does not set it gets the final form from the start."""
+
+    fixes_scale: bool = True
+    """Whether a low loss means predictions in the unit of the target. Otherwise they need a linear
+    calibration."""
+
+    ranks_features_alone: ClassVar[bool] = False
+    """Whether the predictions get no gradient where features are given."""
+
+    needs_features: ClassVar[bool] = False
+    """Whether a call without features is an error."""
+
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        features: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        raise NotImplementedError
+
+
+class PredictionLoss(Loss):
+    """A loss that has no use for features: one of `finecorr.functional` with its options."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        features: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        return self.function(prediction, target, weight=weight, group=group, **self.options)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.options.items())

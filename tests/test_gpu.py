@@ -1,0 +1,77 @@
+"""The losses on a GPU: as on the CPU, and without waiting for it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from strategies import Batch, assert_near, random_batch
+from test_contract import CASES, Case, assert_same
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+every_loss = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def on_gpu(batch: Batch) -> Batch:
+    return Batch(
+        batch.prediction.cuda(),
+        batch.target.cuda(),
+        None if batch.weight is None else batch.weight.cuda(),
+        None if batch.group is None else batch.group.cuda(),
+        batch.features.cuda(),
+    )
+
+
+@every_loss
+@pytest.mark.parametrize("targets", [None, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_as_on_the_cpu(case: Case, targets: int | None, weighted: bool, grouped: bool) -> None:
+    batch = random_batch(1, 40, targets)
+    batch.target[::7] = torch.nan
+    if weighted:
+        batch = replace(batch, weight=torch.rand(40).double())
+    if grouped:
+        batch = replace(batch, group=torch.arange(40) % 3)
+    expected = case.evaluate(batch)
+    value, gradients = case.evaluate(on_gpu(batch))
+    assert_same(type(expected)(value.cpu(), [g.cpu() for g in gradients]), expected)
+
+
+@every_loss
+@pytest.mark.parametrize("weighted", [False, True])
+def test_waits_for_the_device_once_at_most(case: Case, weighted: bool) -> None:
+    batch = random_batch(2, 40)
+    if weighted:
+        batch = replace(batch, weight=torch.rand(40).double())
+    batch = on_gpu(batch)
+    case.evaluate(batch)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            case.evaluate(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [str(warning.message) for warning in found if "synchroniz" in str(warning.message)]
+    assert len(waits) <= 1, waits
+
+
+@every_loss
+def test_devices_that_do_not_agree(case: Case) -> None:
+    batch = random_batch(3)
+    with pytest.raises(ValueError, match="target is on cpu, but"):
+        case(replace(on_gpu(batch), target=batch.target))
+
+
+def test_half_precision() -> None:
+    batch = on_gpu(random_batch(4, 40)).to(torch.float32)
+    for case in CASES:
+        expected = case.evaluate(batch)
+        with torch.autocast("cuda", torch.float16):
+            actual = case.evaluate(batch)
+        assert_near(actual.value, expected.value, 1e-6)
