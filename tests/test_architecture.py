@@ -24,7 +24,8 @@ MAY_IMPORT = {
     "bundle": {"models", "data", *ANYBODY},
     "runs": {"evaluation", "bundle", "models", "data", *ANYBODY},
     "demo": {"runs", "evaluation", "models", "data", *ANYBODY},
-    "cli": {"demo", "runs", "models", "data", *ANYBODY},
+    "metrics": {"functional"},
+    "cli": {"demo", "runs", "models", "data", "losses", *ANYBODY},
     "__init__": {"functional", "losses"},
     "__main__": {"cli"},
 }
