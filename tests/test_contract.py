@@ -82,6 +82,11 @@ class Case:
         assert found, "no input gets a gradient"
         return Result(value.detach(), found)
 
+    def reads(self, name: str) -> bool:
+        if name == "prediction":
+            return self.reads_prediction
+        return name != "features" or self.reads_features
+
     @property
     def reads_prediction(self) -> bool:
         return not (self.with_features and self.build().ranks_features_alone)
@@ -165,7 +170,7 @@ class TestWhoTakesPart:
         batch = random_batch(1)
         batch.target[3] = torch.nan
         expected = case.evaluate(batch)
-        batch.prediction[3] = prediction
+        batch.prediction[3] = batch.features[3] = prediction
         assert_same(case.evaluate(batch), expected, 0)
 
     @pytest.mark.parametrize("case", NO_REPETITIONS, ids=str)
@@ -469,9 +474,9 @@ class TestErrors:
             case(replace(random_batch(19), prediction=torch.arange(12)))
 
     @every_loss
-    @pytest.mark.parametrize("name", ["prediction", "target", "weight", "group"])
+    @pytest.mark.parametrize("name", ["prediction", "target", "weight", "group", "features"])
     def test_what_is_not_a_tensor(self, case: Case, name: str) -> None:
-        if name == "prediction" and not case.reads_prediction:
+        if not case.reads(name):
             pytest.skip("not read")
         batch = replace(random_batch(30), weight=torch.ones(12), group=torch.zeros(12).long())
         array: dict[str, Any] = {name: getattr(batch, name).numpy()}
@@ -479,12 +484,14 @@ class TestErrors:
             case(replace(batch, **array))
 
     @every_loss
-    @pytest.mark.parametrize("name", ["target", "weight", "group"])
+    @pytest.mark.parametrize("name", ["target", "weight", "group", "features"])
     def test_devices_that_do_not_agree(self, case: Case, name: str) -> None:
+        if not case.reads(name):
+            pytest.skip("not read")
         batch = replace(random_batch(29), weight=torch.ones(12), group=torch.zeros(12).long())
         elsewhere: dict[str, Any] = {name: getattr(batch, name).to("meta")}
         with pytest.raises(
-            ValueError, match=r"on meta, but .* is on cpu|on cpu, but .* is on meta"
+            ValueError, match=rf"{name} .*on meta, but .* is on cpu|on cpu, but {name} is on meta"
         ):
             case(replace(batch, **elsewhere))
 

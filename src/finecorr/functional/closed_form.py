@@ -91,26 +91,38 @@ class _ClosedForm(torch.autograd.Function):
         result = _loss(p, y, terms)
         if result is None:
             return None
-        value, gradient = result
-        ctx.save_for_backward(prediction, target, gradient)
+        value, ctx.slope, (u, v, normal) = result
+        ctx.save_for_backward(prediction, target, u, v, normal)
         ctx.general, ctx.terms = general, terms
         return value
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
-        prediction, target, gradient = ctx.saved_tensors
+        prediction, target, u, v, normal = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative
             loss = ctx.general(prediction, target, ctx.terms)
             (gradient,) = torch.autograd.grad(loss, prediction, grad_output, create_graph=True)
         else:
-            gradient = gradient * grad_output
+            gradient = _gradient(ctx.slope, u, v, normal, grad_output, len(prediction))
             if gradient.ndim != prediction.ndim:
                 gradient = gradient.view(prediction.shape)
         return gradient, None, None, None
 
 
-def _loss(p: Tensor, y: Tensor, terms: Terms) -> tuple[Tensor, Tensor] | None:
-    """Value and gradient."""
+class _Slope(NamedTuple):
+    """The gradient is `of_u * u + of_v * v + constant`."""
+
+    of_u: Statistic
+    of_v: Statistic
+    constant: Statistic
+
+
+_Result = tuple[Tensor, _Slope, tuple[Tensor, Tensor, Tensor | None]]
+"""The value, and what the gradient is made of: u, v, and of which samples they are, where they are
+not of all."""
+
+
+def _loss(p: Tensor, y: Tensor, terms: Terms) -> _Result | None:
     if terms.outlier_threshold is None or not terms.max_outlier_fraction:
         return _loss_of_normal(p, y, terms)
     if p.ndim == 2 or len(p) < 2:
@@ -121,8 +133,21 @@ def _loss(p: Tensor, y: Tensor, terms: Terms) -> tuple[Tensor, Tensor] | None:
     result = _loss_of_normal(p[normal], y[normal], terms)
     if result is None:
         return None
-    value, gradient = result
-    return value, torch.zeros_like(p).index_copy_(0, normal, gradient)
+    value, slope, (u, v, _) = result
+    return value, slope, (u, v, normal)
+
+
+def _gradient(
+    slope: _Slope, u: Tensor, v: Tensor, normal: Tensor | None, grad_output: Tensor, n: int
+) -> Tensor:
+    scale = grad_output.item() if u.ndim == 1 else grad_output
+    of_u, of_v, constant = (c * scale for c in slope)
+    gradient: Tensor = u * of_u
+    gradient = gradient.add_(v, alpha=of_v) if u.ndim == 1 else gradient.addcmul_(v, of_v)
+    gradient.add_(constant)
+    if normal is None:
+        return gradient
+    return gradient.new_zeros(n).index_copy_(0, normal, gradient)
 
 
 def _normal(residual: Tensor, threshold: float, max_fraction: float) -> Tensor | None:
@@ -172,7 +197,7 @@ def _moments(values: Tensor) -> _Moments | None:
     return _Moments(values, mean, square) if sound else None
 
 
-def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> tuple[Tensor, Tensor] | None:
+def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> _Result | None:
     n = len(p)
     if n < 2 or not p.numel():
         return None
@@ -200,10 +225,10 @@ def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> tuple[Tensor, Tensor]
     if not _all(value < 1 / SOUND[p.dtype][0]):
         return None
 
-    gradient = u * of_u if u is p else u.mul_(of_u)
     if p.ndim == 1:
-        return p.new_full((), value), gradient.add_(v, alpha=of_v).add_(constant)
-    return value.mean(), gradient.addcmul_(v, of_v).add_(constant).div_(p.shape[1])
+        return p.new_full((), value), _Slope(of_u, of_v, constant), (u, v, None)
+    coefficients = (c / p.shape[1] for c in (of_u, of_v, constant))
+    return value.mean(), _Slope(*coefficients), (u, v, None)
 
 
 def _half_square_difference(guess: _Moments, truth: _Moments, ratio: Statistic) -> Statistic:

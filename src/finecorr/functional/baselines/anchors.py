@@ -1,4 +1,4 @@
-"""Features of a batch, compared by direction: what RankSim and ConR have in common."""
+"""Samples as anchors, compared with others: what RankSim and ConR have in common."""
 
 from __future__ import annotations
 
@@ -7,39 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.functional.moments import Populations, populations
-
-
-def feature_batch(
-    features: Tensor,
-    prediction: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    group: Tensor | None,
-) -> tuple[Populations, Tensor]:
-    """The batch, and the direction of the features of each of its samples, `(n, d)`."""
-    if not features.is_floating_point():
-        raise TypeError(f"features must be floating point, not {features.dtype}")
-    if target.ndim not in (1, 2):
-        raise ValueError(f"target must be (n,) or (n, targets), not {tuple(target.shape)}")
-    if features.ndim != 2 or len(features) != len(target) or features.shape[1] == 0:
-        raise ValueError(
-            f"features must be (n, d) with the n = {len(target)} of target and d >= 1, "
-            f"not {tuple(features.shape)}"
-        )
-    if prediction is None:
-        prediction = features.new_zeros(target.shape)
-    elif isinstance(prediction, Tensor) and prediction.is_floating_point():
-        prediction = prediction.to(torch.promote_types(prediction.dtype, features.dtype))
-    batch = populations(prediction, target, weight, group)
-    features = features.to(batch.target.dtype)
-    features = features if batch.order is None else features[batch.order]
-    features = torch.where((batch.weight > 0).any(1, keepdim=True), features, 0)
-    # By the largest entry first, so that squares neither overflow nor vanish.
-    largest = features.detach().norm(torch.inf, dim=1, keepdim=True)
-    features = features / torch.where(largest > 0, largest, 1)
-    length = features.norm(dim=1, keepdim=True)
-    return batch, features / torch.where(length > 0, length, 1)
+from finecorr.functional.moments import Populations
 
 
 def same_group(batch: Populations, rows: slice) -> Tensor:

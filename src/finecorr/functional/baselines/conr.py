@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.baselines.anchors import feature_batch, products, same_group
+from finecorr.functional.baselines.anchors import products, same_group
+from finecorr.functional.features import directions, feature_batch
 from finecorr.functional.pairwise import over_anchors
 
 
@@ -67,12 +68,13 @@ def conr_loss(
             raise ValueError(f"{name} must be finite and not negative, not {value}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, not {temperature}")
-    batch, directions = feature_batch(features, prediction, target, weight, group)
+    batch, features = feature_batch(features, prediction, target, weight, group)
+    unit = directions(features)
     y, p, weights = batch.target.T, batch.prediction.detach().T, batch.relative_weight().T
-    position = torch.arange(len(directions), device=y.device)
+    position = torch.arange(len(features), device=y.device)
 
     def anchors(rows: slice) -> Tensor:
-        similarity = products(directions[rows], directions) / temperature
+        similarity = products(unit[rows], unit) / temperature
         other = same_group(batch, rows) & (position[rows, None] != position)
         other = other & (weights > 0)[:, None]
         distance = (y[:, rows, None] - y[:, None]).abs()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.baselines.anchors import feature_batch, products, same_group
+from finecorr.functional.baselines.anchors import products, same_group
 from finecorr.functional.baselines.blackbox import (
     ROUNDING,
     check_interpolation,
     ranks,
     with_gradient,
 )
+from finecorr.functional.features import directions, feature_batch
 from finecorr.functional.moments import running_sum_terms
 from finecorr.functional.pairwise import over_anchors
 
@@ -64,7 +65,8 @@ def ranksim_loss(
         RuntimeError: the gradient is differentiated.
     """
     check_interpolation(interpolation)
-    batch, directions = feature_batch(features, None, target, weight, group)
+    batch, features = feature_batch(features, None, target, weight, group)
+    unit = directions(features)
     y, labelled = batch.target.T, batch.weight.T > 0
 
     def same_target(rows: slice) -> Tensor:
@@ -76,7 +78,7 @@ def ranksim_loss(
     epsilon = ROUNDING * torch.finfo(y.dtype).eps
 
     def anchors(rows: slice) -> Tensor:
-        cosine = products(directions[rows], directions)
+        cosine = products(unit[rows], unit)
         cosine = cosine.expand(len(y), *cosine.shape)
         with torch.no_grad():
             count = torch.where(same_group(batch, rows), weights[:, None], 0)
