@@ -88,8 +88,6 @@ def similarity_rank_loss(
     batch, features = feature_batch(features, None, target, weight, group)
     if similarity == "cosine":
         features = directions(features)
-    else:
-        features = features - features.detach().mean(0)  # small numbers have more digits
     return _rank_loss(features[None], batch, _Ranking(levels, temperature, similarity))
 
 
@@ -327,7 +325,7 @@ def _anchors(
         precise = running_sum_terms(weights)
         nearer = (precise.cumsum(-1) - precise).gather(-1, first)
         bins = (levels * (nearer / total * (1 + RUNNING_SUM_ROUNDING))).long()
-        bins = bins.clamp_(max=levels - 1).masked_fill_(absent, levels)
+        bins = bins.masked_fill_(absent, levels)
         edges = torch.arange(levels + 2, device=bins.device).expand(*bins.shape[:-1], -1)
         edges = torch.searchsorted(bins, edges.contiguous())
         first, stop = edges.gather(-1, bins), edges.gather(-1, bins + 1)
