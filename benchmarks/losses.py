@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -273,22 +273,30 @@ def similarity(device: torch.device, rounds: int) -> None:
 
 def one_similarity(n: int, device: torch.device) -> None:
     """Prints the seconds and the extra bytes of one call."""
-    small = torch.randn(64, 512, device=device).requires_grad_()
-    both_ways(similarity_rank_loss, small, torch.randn(64, device=device))()
     features = torch.randn(n, 512, device=device).requires_grad_()
     target = torch.randn(n, device=device)
+    features.grad = torch.zeros_like(features)
     run = both_ways(similarity_rank_loss, features, target)
+    both_ways(similarity_rank_loss, features[:64].detach().requires_grad_(), target[:64])()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.max_memory_allocated()
+        before = torch.cuda.memory_allocated()
+        seconds = _seconds(run, device)
+        extra = torch.cuda.max_memory_allocated() - before
     else:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    seconds = min(_seconds(run, device) for _ in range(1 if n > 8192 else 3))
-    if device.type == "cuda":
-        after = torch.cuda.max_memory_allocated()
-    else:
-        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(seconds, after - before)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is in use
+        before = peak_memory()
+        seconds = _seconds(run, device)
+        extra = peak_memory() - before
+    if n <= 8192:
+        seconds = min(seconds, *(_seconds(run, device) for _ in range(4)))
+    print(seconds, extra)
+
+
+def peak_memory() -> int:
+    """Bytes of this process, on Linux."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if "VmHWM" in line).split()[1])
 
 
 def _seconds(run: Callable[[], None], device: torch.device) -> float:

@@ -212,14 +212,21 @@ def _loss_and_gradient(
     with torch.autocast(points.device.type, enabled=False):
         for start in range(0, n if targets else 0, step):
             rows = slice(start, start + step)
-            similarities = _similarities(points[:, rows], points, ranking.similarity)
-            similarities = (similarities / ranking.temperature).expand(targets, -1, -1)
-            part, slope = _anchors(similarities, rows, samples, ordered, ranking.levels)
+            anchors = points[:, rows]
+            found = _similarities(anchors, points, ranking.similarity)
+            scaled = (found / ranking.temperature).expand(targets, -1, -1)
+            part, slope = _anchors(scaled, rows, samples, ordered, ranking.levels)
             loss = loss + part
-            if gradient is not None:
-                slope = slope.sum(0, keepdim=True) if len(points) < targets else slope
-                slope = slope / ranking.temperature
-                _add_gradient(gradient, points, rows, slope, ranking.similarity)
+            if gradient is None:
+                continue
+            if len(points) < targets:
+                slope = slope.sum(0, keepdim=True)
+            slope = slope / ranking.temperature
+            if step < n:
+                gradient += _of_anchors(slope.mT, found.mT, points, anchors, ranking.similarity)
+            else:  # of both at once
+                slope = slope + slope.mT
+            gradient[:, rows] += _of_anchors(slope, found, anchors, points, ranking.similarity)
     return loss, gradient
 
 
@@ -247,36 +254,21 @@ def _distances(anchors: Tensor, others: Tensor) -> Tensor:
     return torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
 
 
-def _add_gradient(
-    gradient: Tensor, points: Tensor, rows: slice, slope: Tensor, similarity: Similarity
-) -> None:
-    """Adds that of `sum(slope * similarities)`, where `_similarities` are those of the rows."""
-    anchors = points[:, rows]
-    if similarity == "cosine" and len(gradient[0]) == len(anchors[0]):
-        gradient.baddbmm_(slope + slope.mT, points)
-    elif similarity == "cosine":
-        gradient[:, rows].baddbmm_(slope, points)
-        gradient.baddbmm_(slope.mT, anchors)
-    elif points.shape[-1] == 1:
-        pull = slope * (points.mT - anchors).sign()
-        gradient[:, rows] += pull.sum(2)[..., None]
-        gradient -= pull.sum(1)[..., None]
-    elif _by_products(points):
-        distance = _distances(anchors, points)
-        pull = torch.where(distance > 0, slope / distance, 0)
-        gradient[:, rows] += torch.baddbmm(
-            pull.sum(2)[..., None] * anchors, pull, points.double(), beta=-1
-        )
-        gradient += torch.baddbmm(
-            pull.sum(1)[..., None] * points, pull.mT, anchors.double(), beta=-1
-        )
-    else:
-        _, pull_back, *_ = torch.func.vjp(
-            lambda left, right: _similarities(left, right, similarity), anchors, points
-        )
-        of_anchors, of_points = pull_back(slope)
-        gradient[:, rows] += of_anchors
-        gradient += of_points
+def _of_anchors(
+    slope: Tensor, similarities: Tensor, anchors: Tensor, others: Tensor, similarity: Similarity
+) -> Tensor:
+    """The gradient of `sum(slope * similarities)` with respect to the anchors."""
+    if similarity == "cosine":
+        return slope @ others
+    if others.shape[-1] == 1:
+        return (slope * (others.mT - anchors).sign()).sum(-1, keepdim=True)
+    if _by_products(others):
+        pull = torch.where(similarities < 0, slope / similarities, 0).double()
+        gradient = pull.sum(-1, keepdim=True) * anchors - pull @ others.double()
+        return gradient.to(others.dtype)
+    _, pull_back, *_ = torch.func.vjp(lambda at: _similarities(at, others, similarity), anchors)
+    (gradient,) = pull_back(slope)
+    return gradient  # type: ignore[no-any-return]
 
 
 class _Ordered(NamedTuple):
