@@ -142,9 +142,10 @@ def _gradient(
 ) -> Tensor:
     scale = grad_output.item() if u.ndim == 1 else grad_output
     of_u, of_v, constant = (c * scale for c in slope)
-    gradient: Tensor = u * of_u
-    gradient = gradient.add_(v, alpha=of_v) if u.ndim == 1 else gradient.addcmul_(v, of_v)
-    gradient.add_(constant)
+    if u.ndim == 1:  # the operations that take the least time to start
+        gradient = torch.full_like(u, constant).add_(u, alpha=of_u).add_(v, alpha=of_v)
+    else:
+        gradient = (u * of_u).addcmul_(v, of_v).add_(constant)
     if normal is None:
         return gradient
     return gradient.new_zeros(n).index_copy_(0, normal, gradient)
@@ -181,8 +182,8 @@ class _Moments(NamedTuple):
 
 
 def _moments(values: Tensor) -> _Moments | None:
-    n = len(values)
-    mean = _sum(values) / n
+    n, total = len(values), values.sum(0)
+    mean = _statistic(total) / n
     offset = n * mean * mean
     square = _dot(values, values) - offset
     if not _all(offset <= square):
@@ -215,7 +216,7 @@ def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> _Result | None:
         of_u, of_v = of_u / (value + LOG_EPSILON), of_v / (value + LOG_EPSILON)
         value = _log(value + LOG_EPSILON)
     if terms.mean_weight:
-        difference = _sum(p - y) / n
+        difference = _statistic((p - y).sum(0)) / n
         value = value + terms.mean_weight * n * difference**2 / v_square
         constant = 2 * terms.mean_weight * difference / v_square
     if terms.std_weight:
@@ -241,8 +242,8 @@ def _half_square_difference(guess: _Moments, truth: _Moments, ratio: Statistic) 
     return total / (2 * guess.square)
 
 
-def _sum(values: Tensor) -> Statistic:
-    return values.sum().item() if values.ndim == 1 else values.sum(0)
+def _statistic(values: Tensor) -> Statistic:
+    return values if values.ndim else values.item()
 
 
 def _dot(a: Tensor, b: Tensor) -> Statistic:
