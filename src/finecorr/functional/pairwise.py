@@ -56,7 +56,7 @@ def pairwise_rank_loss(
         prediction: `(n,)` or `(n, targets)`.
         target: the shape of `prediction`; NaN is a missing label.
         kind: "hinge" or "logistic".
-        margin: in standard deviations of the target; positive.
+        margin: in standard deviations of the target; positive. The default is 0.3.
         weight: `(n,)`, non-negative: how much each sample counts.
         group: `(n,)` integers: pairs and the standard deviation are within each group; the groups
             are averaged by their weights.

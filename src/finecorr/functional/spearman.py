@@ -56,7 +56,7 @@ def soft_rank(
 
     Args:
         values: `(..., n)`.
-        strength: how smooth the ranks are; positive.
+        strength: how smooth the ranks are; positive. The default is 2.
         regularization: "l2" or "kl".
 
     Returns:
