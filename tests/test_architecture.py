@@ -23,9 +23,10 @@ MAY_IMPORT = {
     "models": {"data", "losses", "functional", *ANYBODY},
     "bundle": {"models", "data", *ANYBODY},
     "runs": {"evaluation", "bundle", "models", "data", *ANYBODY},
+    "comparison": {"runs", "evaluation", "bundle", "models", "data", *ANYBODY},
     "demo": {"runs", "evaluation", "models", "data", *ANYBODY},
     "metrics": {"functional"},
-    "cli": {"demo", "runs", "models", "data", "losses", *ANYBODY},
+    "cli": {"demo", "comparison", "runs", "models", "data", "losses", *ANYBODY},
     "__init__": {"functional", "losses"},
     "__main__": {"cli"},
 }

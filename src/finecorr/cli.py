@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from finecorr import demo, losses, runs
+from finecorr.comparison.compare import compare, explain
+from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import expand_presets
@@ -29,6 +31,19 @@ _TRAIN_OPTIONS = (
     TrainingOptions,
     RunOptions,
 )
+_COMPARE_OPTIONS = (
+    TableOptions,
+    ImageOptions,
+    AugmentationOptions,
+    TrainingOptions,
+    ComparisonOptions,
+)
+# The losses have flags of their own, and the splits are folds.
+_NOT_COMPARED = {
+    (TrainingOptions, "loss"),
+    (TrainingOptions, "loss_options"),
+    (TableOptions, "split_column"),
+}
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
@@ -99,6 +114,20 @@ def _predict(options: Namespace) -> None:
     print(f"{len(predictions)} predictions written to {options.out}")
 
 
+def _compare(options: Namespace) -> None:
+    options.losses = [name for names in options.losses for name in names.split(",")]
+    table, images, augmentation, training, comparison = (
+        _build(cls, options) for cls in _COMPARE_OPTIONS
+    )
+    outcome = compare(Data(table, images, augmentation), training, comparison)
+    print(f"{outcome.text()}\nwritten to {options.out}")
+    if outcome.failures:
+        count = len(outcome.failures)
+        failed = f"{count} training{'s' if count > 1 else ''} failed, and may be started again:"
+        lines = [failed, *map(explain, outcome.failures)]
+        raise InputError("\n  ".join(lines))
+
+
 def _demo(options: Namespace) -> None:
     print(demo.run(Path(options.out), overwrite=options.overwrite))
 
@@ -114,6 +143,7 @@ _COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "compare": _compare,
     "demo": _demo,
     "losses": _losses,
 }
@@ -161,6 +191,18 @@ def _parser() -> ArgumentParser:
     )
     predict.add_argument("--overwrite", action="store_true", help="replace the file")
     commands.add_subcommand("predict", predict, help="a model and images to predictions")
+
+    compared = ArgumentParser(
+        description="Train several losses on the same folds of a table and compare them on the "
+        "rows that each training has not seen. The same command goes on where it stopped. "
+        f"{_PRESET}"
+    )
+    compared.add_argument("--config", action="config", help="YAML file of flags")
+    for kind in _COMPARE_OPTIONS:
+        for option in fields(kind):
+            if (kind, option.name) not in _NOT_COMPARED:
+                _add(compared, kind, option)
+    commands.add_subcommand("compare", compared, help="which loss serves a table best")
 
     demonstrate = ArgumentParser(description=demo.__doc__)
     demonstrate.add_argument("--out", type=str, default="demo", help="folder for the result")
@@ -230,7 +272,7 @@ def _build(cls: type, options: Namespace) -> Any:
     """The dataclass with the values of its flags."""
     if cls is TableOptions and "table" not in options:
         raise InputError("which table? Give its path, or --preset, or a --config that names it")
-    values = {option.name: options[option.name] for option in fields(cls)}
+    values = {name: options[name] for name in (o.name for o in fields(cls)) if name in options}
     return cls(**_typed(cls, values))
 
 

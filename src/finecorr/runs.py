@@ -17,11 +17,12 @@ from finecorr.data.augmentation import Augmentation, AugmentationOptions
 from finecorr.data.corruption import replace_labels
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import ImageDataModule, ImageDataset
-from finecorr.data.splits import split_table
+from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, TableOptions, read_folder, read_table
 from finecorr.errors import InputError
+from finecorr.evaluation.agreement import MEASURES
+from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
-from finecorr.evaluation.statistics import MEASURES, agreement_with_intervals
 from finecorr.files import replacing
 from finecorr.models import training
 from finecorr.models.regressor import Architecture
@@ -43,6 +44,17 @@ class RunOptions:
     split_fractions: tuple[float, float, float] = field(
         default=(0.7, 0.15, 0.15),
         metadata={"help": "shares of the subjects for training, validation and test"},
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "cut the subjects into so many folds and test on one of them; of the others, "
+            "--split-fractions says how many are for validation"
+        },
+    )
+    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "of the splits (default: that of --seed)"}
     )
     corrupt_labels: float = field(
         default=0.0,
@@ -105,7 +117,7 @@ def train(
     out = run_options.out
     _check_out(run_options, config)
     table = read_table(table_options)
-    splits = split_table(table, run_options.split_fractions, training_options.seed)
+    splits = _split(table, run_options, training_options.seed)
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
@@ -131,7 +143,7 @@ def train(
         splits,
         Augmentation(augmentation_options, lengths=all(lengths)),
         batch_size=training_options.batch_size,
-        workers=0 if images.in_memory else training_options.workers,
+        workers=0 if images.in_memory else training_options.loading_workers,
         seed=training_options.seed,
     )
     architecture = Architecture(
@@ -147,6 +159,18 @@ def train(
     bundle.save(bundle.Bundle(regressor, table_options, image_options), out)
     shutil.rmtree(out / training.CHECKPOINTS)
     return evaluation
+
+
+def differences(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+) -> list[str]:
+    """The flags in which `train` with these options would differ from the run in its folder."""
+    options = (image_options, augmentation_options, training_options, run_options)
+    return _differences(run_options.out, _config(_absolute(table_options), *options))
 
 
 def evaluate(
@@ -300,10 +324,8 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
             raise InputError(f"{out} holds a finished run: there is nothing to resume")
         if not (out / CONFIG).exists():
             raise InputError(f"{out} holds no run to resume")
-        before = yaml.safe_load((out / CONFIG).read_text())
-        differ = [name for name in config if config[name] != before.get(name)]
-        if differ:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in differ)
+        flags = ", ".join(_differences(out, config))
+        if flags:
             raise InputError(f"{out} was started with another {flags}: resume it with the same")
     elif (out / CONFIG).exists():
         if not options.overwrite:
@@ -315,12 +337,24 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
         raise InputError(f"{out} is not empty, and holds no run: choose another folder")
 
 
+def _differences(out: Path, config: dict[str, Any]) -> list[str]:
+    """The flags in which the run in the folder differs."""
+    before = yaml.safe_load((out / CONFIG).read_text())
+    return [f"--{name.replace('_', '-')}" for name in config if config[name] != before.get(name)]
+
+
 def _remove_run(out: Path) -> None:
     """Removes what a run writes, and nothing else that may be in its folder."""
     for name in (CONFIG, SPLITS, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE):
         (out / name).unlink(missing_ok=True)
     for name in (training.LOGS, training.CHECKPOINTS):
         shutil.rmtree(out / name, ignore_errors=True)
+
+
+def _split(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
+    fold = None if options.folds is None else Fold(options.fold, options.folds)
+    seed = seed if options.split_seed is None else options.split_seed
+    return split_table(table, options.split_fractions, seed, fold)
 
 
 def _replace_training_labels(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finecorr.data.splits import check_disjoint, split_table
+from finecorr.data.splits import Fold, check_disjoint, split_table
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 
@@ -38,6 +38,45 @@ def test_a_subject_is_on_one_side(frames: list[int], seed: int) -> None:
     for subject in set(groups):
         assert len(set(splits[np.array(groups) == subject])) == 1
     assert set(splits) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_take_turns_as_the_test_split(folds: int) -> None:
+    groups = [str(i // 3) for i in range(120)]
+    splits = [
+        split_table(_table(groups), FRACTIONS, 0, Fold(number, folds))
+        for number in range(1, folds + 1)
+    ]
+    tested = np.array([split == "test" for split in splits])
+    assert (tested.sum(0) == 1).all()
+    for split in splits:
+        assert set(split) == {"train", "validation", "test"}
+        check_disjoint(split, np.array(groups), Path("table.csv"))
+        # Of what is not tested, 0.15 / (0.7 + 0.15).
+        share = (split == "validation").sum() / (split != "test").sum()
+        assert share == pytest.approx(0.15 / 0.85, abs=0.04)
+    other = split_table(_table(groups), FRACTIONS, 1, Fold(1, folds))
+    assert (other != splits[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("fold", "message"),
+    [
+        (Fold(1, 1), "--folds must be from 2 to 30"),
+        (Fold(1, 31), "--folds must be from 2 to 30"),
+        (Fold(0, 5), "--fold must be from 1 to 5"),
+        (Fold(6, 5), "--fold must be from 1 to 5"),
+    ],
+)
+def test_folds_that_cannot_be(fold: Fold, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        split_table(_table([str(i) for i in range(30)]), FRACTIONS, 0, fold)
+
+
+def test_folds_and_a_split_column() -> None:
+    table = _table([str(i) for i in range(30)], ["train"] * 20 + ["test"] * 10)
+    with pytest.raises(InputError, match="leave out --split-column"):
+        split_table(table, FRACTIONS, 0, Fold(1, 5))
 
 
 def test_fractions_are_of_the_subjects() -> None:

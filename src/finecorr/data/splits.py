@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
 from finecorr.data.table import SPLITS, ImageTable
 from finecorr.errors import InputError
@@ -16,7 +18,18 @@ MIN_LABELS = 3
 """The fewest labels of a target that a split may have: with two, every correlation is 1 or -1."""
 
 
-def split_table(table: ImageTable, fractions: Sequence[float], seed: int) -> NDArray[np.str_]:
+@dataclass(frozen=True)
+class Fold:
+    """One of the parts of equally many groups that take turns as the test split."""
+
+    number: int
+    """From 1."""
+    folds: int
+
+
+def split_table(
+    table: ImageTable, fractions: Sequence[float], seed: int, fold: Fold | None = None
+) -> NDArray[np.str_]:
     """`(n,)`: for each row "train", "validation" or "test".
 
     The table's split column is taken as it is; where it has no validation rows, some of the
@@ -26,9 +39,12 @@ def split_table(table: ImageTable, fractions: Sequence[float], seed: int) -> NDA
         table: the rows.
         fractions: shares of the groups for training, validation and test; their sum is 1.
         seed: of the draw.
+        fold: which of the groups are the test split, instead of the third share. All folds of a
+            seed are one partition of the groups.
 
     Raises:
-        InputError: a group is in two splits, or a split has too few labels.
+        InputError: a group is in two splits, a split has too few labels, or there are both folds
+            and a split column.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(
@@ -36,7 +52,13 @@ def split_table(table: ImageTable, fractions: Sequence[float], seed: int) -> NDA
             f"not {' '.join(f'{fraction:g}' for fraction in fractions)}"
         )
     train, validation, test = fractions
-    if table.splits is None:
+    if fold is not None:
+        if table.splits is not None:
+            raise InputError("folds are drawn from all rows: leave out --split-column")
+        splits = np.full(len(table), "train", dtype="<U10")
+        splits[_members(table, fold, seed)] = "test"
+        _draw(splits, table, "validation", validation / (train + validation), seed)
+    elif table.splits is None:
         splits = np.full(len(table), "train", dtype="<U10")
         _draw(splits, table, "test", test, seed)
         _draw(splits, table, "validation", validation / (train + validation), seed)
@@ -64,6 +86,20 @@ def check_disjoint(splits: NDArray[np.str_], groups: NDArray[np.str_], source: P
             f"{source}: subjects in more than one split: {', '.join(torn[:10])}{more}; "
             "give every row of a subject the same split"
         )
+
+
+def _members(table: ImageTable, fold: Fold, seed: int) -> NDArray[np.intp]:
+    if not 2 <= fold.folds <= len(set(table.groups)):
+        raise InputError(
+            f"{table.source}: --folds must be from 2 to {len(set(table.groups))}, the number of "
+            f"subjects, not {fold.folds}"
+        )
+    if not 1 <= fold.number <= fold.folds:
+        raise InputError(f"--fold must be from 1 to {fold.folds}, not {fold.number}")
+    partition = GroupKFold(fold.folds, shuffle=True, random_state=seed)
+    parts = partition.split(np.zeros(len(table)), groups=table.groups)
+    _, members = next(itertools.islice(parts, fold.number - 1, None))
+    return np.asarray(members)
 
 
 def _draw(

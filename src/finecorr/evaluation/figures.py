@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from finecorr.evaluation.statistics import agreement, limits_of_agreement
+from finecorr.evaluation.agreement import agreement, limits_of_agreement
 from finecorr.files import replacing
 
 _POINT: dict[str, Any] = {"s": 16, "alpha": 0.6, "linewidths": 0, "color": "#1f5fa8"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class TrainingOptions:
         default="auto",
         metadata={"help": "32-true, bf16-mixed or 16-mixed (auto: bf16-mixed where it is faster)"},
     )
-    workers: int = field(
+    loading_workers: int = field(
         default=0, metadata={"help": "processes that load images which do not fit into memory"}
     )
 
@@ -82,8 +83,8 @@ class TrainingOptions:
             raise InputError(f"--learning-rate must be positive, not {self.learning_rate}")
         if not 0 <= self.average < 1:
             raise InputError(f"--average must be in [0, 1), not {self.average}")
-        if self.weight_decay < 0 or self.workers < 0 or self.seed < 0:
-            raise InputError("--weight-decay, --workers and --seed must not be negative")
+        if self.weight_decay < 0 or self.loading_workers < 0 or self.seed < 0:
+            raise InputError("--weight-decay, --loading-workers and --seed must not be negative")
         if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
             raise InputError(
                 f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
@@ -172,6 +173,12 @@ def train(
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
     return regressor.eval()
+
+
+def epochs_done(printed: str) -> int:
+    """How many epochs a training had behind it, by what it had printed."""
+    reached = re.findall(r"epoch (\d+)/\d+, validation", printed)
+    return int(reached[-1]) if reached else 0
 
 
 def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:

@@ -1,0 +1,138 @@
+"""A comparison of losses on a table: from options to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from finecorr.comparison.execution import Failure, execute, log_of
+from finecorr.comparison.page import write_page
+from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
+from finecorr.comparison.summary import CRITERION, summarise, table_text
+from finecorr.data.splits import Fold, split_table
+from finecorr.data.table import read_table
+from finecorr.errors import InputError
+from finecorr.evaluation.agreement import agreement
+from finecorr.evaluation.report.verdict import verdict
+from finecorr.files import replacing
+from finecorr.models.training import TrainingOptions
+from finecorr.runs import PREDICTIONS, differences
+
+RESULTS = "results.csv"
+ALL_PREDICTIONS = "predictions.parquet"
+SUMMARY = "summary.md"
+LATEX = "summary.tex"
+REPORT = "report.html"
+RUN = ("loss", "fold", "seed")
+"""What tells a training of a comparison from the others."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out of the trainings that did not fail."""
+
+    metrics: dict[str, pd.DataFrame]
+    """For each target, as `finecorr.comparison.summary.summarise` gives them."""
+    failures: Sequence[Failure]
+
+    def text(self) -> str:
+        """The verdict and a table for each target, in Markdown."""
+        return "\n".join(_section(target, metrics) for target, metrics in self.metrics.items())
+
+
+def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -> Comparison:
+    """Trains every loss on every fold with every seed, and compares them on the test splits.
+
+    All losses get the same splits, and with the same seed the same initial weights and the same
+    order of the samples. Each training is a run, in `runs/LOSS/fold-FOLD/seed-SEED`. Those that
+    are finished are not repeated, and those that were interrupted go on. The folder also gets
+    `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
+    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`.
+
+    Raises:
+        InputError: an option or the table is at fault, or every training failed; no training
+            was started in the first case.
+        finecorr.models.training.Interrupted: Ctrl-C.
+    """
+    for part in (data.images, data.augmentation):
+        part.check()
+    runs = plan(options, data, training)
+    _check_unchanged(runs)
+    table = read_table(data.table)
+    for fold in range(1, options.folds + 1):
+        split_table(
+            table, runs[0].options.split_fractions, training.seed, Fold(fold, options.folds)
+        )
+    failures = execute(runs, options.workers)
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        raise InputError(f"every training failed; the first: {explain(failures[0])}")
+    predictions = pd.concat([_predictions(run) for run in finished], ignore_index=True)
+    metrics = {
+        str(target): summarise(part) for target, part in predictions.groupby("target", sort=False)
+    }
+    comparison = Comparison(metrics, failures)
+    with replacing(options.out / ALL_PREDICTIONS) as temporary:
+        predictions.to_parquet(temporary, index=False)
+    with replacing(options.out / RESULTS) as temporary:
+        _results(predictions).to_csv(temporary, index=False)
+    with replacing(options.out / SUMMARY) as temporary:
+        temporary.write_text(comparison.text(), encoding="utf-8")
+    with replacing(options.out / LATEX) as temporary:
+        tables = [table_text(part, "latex") for part in metrics.values()]
+        temporary.write_text("\n".join(tables), encoding="utf-8")
+    write_page(options.out / REPORT, table, finished, options, predictions, metrics)
+    return comparison
+
+
+def explain(failure: Failure) -> str:
+    """In a line, with the file that says more."""
+    return f"{failure.run.name}: {failure.reason} (see {log_of(failure.run)})"
+
+
+def _section(target: str, metrics: pd.DataFrame) -> str:
+    if metrics.empty:
+        return f"## {target}\n\nThe losses have no finished fold and seed in common.\n"
+    said = verdict(metrics, CRITERION)
+    return f"## {target}\n\n{said.headline} {said.explanation}\n\n{table_text(metrics, 'markdown')}"
+
+
+def _check_unchanged(runs: Sequence[Run]) -> None:
+    changed: dict[str, list[str]] = {}
+    for run in runs:
+        if run.started:
+            data = run.data
+            parts = (data.table, data.images, data.augmentation, run.training, run.options)
+            for flag in differences(*parts):
+                changed.setdefault(flag, []).append(run.name)
+    if changed:
+        flags = ", ".join(f"{flag} ({len(names)} runs)" for flag, names in changed.items())
+        raise InputError(
+            f"{runs[0].folder.parents[2].parent} holds runs that were made with another {flags}: "
+            "use the same, or another --out"
+        )
+
+
+def _predictions(run: Run) -> pd.DataFrame:
+    """`loss`, `fold`, `seed`, `row`, `image`, `group`, `target`, `truth`, `prediction`."""
+    wide = pd.read_csv(run.folder / PREDICTIONS, dtype={"image": str, "group": str})
+    parts = []
+    for target in run.data.table.target_columns:
+        part = wide[["row", "image", "group"]].assign(
+            target=target, truth=wide[target], prediction=wide[f"predicted {target}"]
+        )
+        parts.append(part)
+    long = pd.concat(parts, ignore_index=True)
+    return long.assign(loss=run.loss, fold=run.fold, seed=run.seed)[[*RUN, *long.columns]]
+
+
+def _results(predictions: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    known = predictions[np.isfinite(predictions["truth"])]
+    for key, part in known.groupby([*RUN, "target"], sort=False):
+        measures = agreement(part["prediction"].to_numpy(), part["truth"].to_numpy())
+        rows += [(*key, metric, value) for metric, value in measures.items()]
+    return pd.DataFrame(rows, columns=[*RUN, "target", "metric", "value"])

@@ -1,0 +1,150 @@
+"""Which trainings a comparison of losses consists of: one for each loss, fold and seed."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from finecorr import bundle
+from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.images import ImageOptions
+from finecorr.data.table import TableOptions
+from finecorr.errors import InputError
+from finecorr.models.training import TrainingOptions
+from finecorr.runs import CONFIG, RunOptions
+
+VARIANT = "@"
+"""Between the name of a loss and that of a variant of it."""
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is compared, and where it goes. Each field is a flag of the command line."""
+
+    out: Path = field(metadata={"help": "folder for the comparison; what is there is not repeated"})
+    losses: tuple[str, ...] = field(
+        default=("mse", "robust_pearson", "fine_grained"),
+        metadata={
+            "help": "names that `finecorr losses` lists; NAME@VARIANT is the same loss with other "
+            "options"
+        },
+    )
+    loss_options: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata={
+            "help": "options of the losses, as YAML: {NAME or NAME@VARIANT: {OPTION: VALUE}}"
+        },
+    )
+    folds: int = field(
+        default=5, metadata={"help": "parts of the subjects that take turns as the test split"}
+    )
+    seeds: int = field(
+        default=3, metadata={"help": "trainings of each loss and fold: --seed, and those after it"}
+    )
+    corrupt_labels: float = field(
+        default=0.0,
+        metadata={"help": "share of the training rows that get another row's label"},
+    )
+    workers: int = field(default=1, metadata={"help": "trainings side by side"})
+
+    def check(self) -> None:
+        """Raises InputError if an option is out of its range."""
+        if not self.losses:
+            raise InputError("--losses names no loss")
+        double = sorted({name for name in self.losses if self.losses.count(name) > 1})
+        if double:
+            raise InputError(f"--losses names {', '.join(double)} more than once")
+        for name in self.losses:
+            if not re.fullmatch(rf"\w+({VARIANT}[\w.-]+)?", name):
+                raise InputError(
+                    f"--losses: {name!r} is neither NAME nor NAME{VARIANT}VARIANT, where VARIANT "
+                    "is letters, digits, points and dashes: it becomes the name of a folder"
+                )
+        unknown = sorted(set(self.loss_options) - set(self.losses))
+        if unknown:
+            raise InputError(
+                f"--loss-options has options for {', '.join(unknown)}, which --losses does not name"
+            )
+        for name in ("seeds", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """What all trainings share."""
+
+    table: TableOptions
+    images: ImageOptions
+    augmentation: AugmentationOptions
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a comparison: an ordinary run with its folder."""
+
+    loss: str
+    fold: int
+    seed: int
+    data: Data
+    training: TrainingOptions
+    options: RunOptions
+
+    @property
+    def folder(self) -> Path:
+        return self.options.out
+
+    @property
+    def name(self) -> str:
+        return f"{self.loss} fold-{self.fold} seed-{self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / bundle.FILE).exists()
+
+    @property
+    def started(self) -> bool:
+        return (self.folder / CONFIG).exists()
+
+
+def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> list[Run]:
+    """The trainings, in an order in which all losses advance together.
+
+    Raises:
+        InputError: an option is at fault.
+    """
+    options.check()
+    trainings = {}
+    for loss in options.losses:
+        name = loss.partition(VARIANT)[0]
+        trainings[loss] = replace(
+            training, loss=name, loss_options=options.loss_options.get(loss, {})
+        )
+        trainings[loss].check()
+    return list(_runs(options, data, trainings, training.seed))
+
+
+def _runs(
+    options: ComparisonOptions, data: Data, trainings: dict[str, TrainingOptions], first_seed: int
+) -> Iterator[Run]:
+    seeds = range(first_seed, first_seed + options.seeds)
+    for seed, fold, loss in itertools.product(seeds, range(1, options.folds + 1), trainings):
+        folder = options.out / "runs" / loss / f"fold-{fold}" / f"seed-{seed}"
+        yield Run(
+            loss,
+            fold,
+            seed,
+            data,
+            replace(trainings[loss], seed=seed),
+            RunOptions(
+                folder,
+                folds=options.folds,
+                fold=fold,
+                split_seed=first_seed,
+                corrupt_labels=options.corrupt_labels,
+            ),
+        )

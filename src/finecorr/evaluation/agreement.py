@@ -1,0 +1,130 @@
+"""How well predictions agree with the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from finecorr.evaluation.mapping import LogisticMapping
+from finecorr.evaluation.ranks import Array, Concordance, Order
+
+MEASURES = {
+    "PLCC": "Pearson linear correlation",
+    "SRCC": "Spearman rank correlation",
+    "KRCC": "Kendall rank correlation (tau-b)",
+    "CCC": "Lin's concordance correlation",
+    "MAE": "mean absolute error",
+    "RMSE": "root mean squared error",
+    "R2": "coefficient of determination",
+    "bias": "mean error",
+    "LLoA": "lower limit of agreement",
+    "ULoA": "upper limit of agreement",
+}
+MAPPED_MEASURES = {
+    "PLCC mapped": "Pearson linear correlation after the logistic mapping",
+    "RMSE mapped": "root mean squared error after the logistic mapping",
+}
+
+
+def agreement(prediction: Array, target: Array, *, mapped: bool = False) -> dict[str, float]:
+    """All of `MEASURES` for `(n,)` predictions and targets without NaN.
+
+    With `e = prediction - target`, moments over n unless said otherwise:
+
+    - PLCC: `cov(p, y) / (std(p) std(y))`.
+    - SRCC: the PLCC of the ranks, of which ties have the mean.
+    - KRCC: `(C - D) / sqrt(P Y)` with the numbers of concordant and discordant pairs, and of pairs
+      with different predictions and different targets (tau-b: Kendall, 1945).
+    - CCC: `2 cov(p, y) / (var(p) + var(y) + bias^2)` (Lin, 1989).
+    - MAE: `mean |e|`. RMSE: `sqrt(mean e^2)`. R2: `1 - mean e^2 / var(y)`.
+    - bias: `mean e`. LLoA and ULoA: `bias -+ 1.96 std(e)`, the deviation with n - 1 (Bland and
+      Altman, 1986).
+
+    A correlation with a constant is NaN, and so is R2 for a constant target.
+
+    Args:
+        prediction: `(n,)`.
+        target: `(n,)`.
+        mapped: add `MAPPED_MEASURES`: PLCC and RMSE of the predictions after the mapping of
+            `finecorr.evaluation.mapping`.
+    """
+    value = Agreement(prediction, target, mapped=mapped)
+    measures = value(np.ones((len(target), 1)))[:, 0]
+    return dict(zip(value.names, measures.tolist(), strict=True))
+
+
+def limits_of_agreement(prediction: Array, target: Array) -> tuple[float, float, float]:
+    """Bias, and the limits `bias -+ 1.96 * std` of the errors (Bland and Altman, 1986)."""
+    value = agreement(prediction, target)
+    return value["bias"], value["LLoA"], value["ULoA"]
+
+
+class Agreement:
+    """The measures of one model, for any number of each of its samples."""
+
+    def __init__(self, prediction: Array, target: Array, *, mapped: bool = False) -> None:
+        self.names = [*MEASURES, *(MAPPED_MEASURES if mapped else ())]
+        # About a middle, for the digits of the moments.
+        self._prediction, self._target = prediction - target.mean(), target - target.mean()
+        self._error = prediction - target
+        self._orders = Order(prediction), Order(target)
+        self._pairs = Concordance(prediction, target)
+        self._mapping = LogisticMapping(self._prediction, self._target) if mapped else None
+
+    def __call__(self, weight: Array) -> Array:
+        """`(measures, sets)` for `(n, sets)` numbers of each sample; NaN where undefined."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.stack(self._measures(weight))
+
+    def _measures(self, weight: Array) -> list[Array]:
+        total = weight.sum(0)
+        p, y = (order.standing(weight) for order in self._orders)
+        known = np.where(y.differing > 0, 1, np.nan)
+        correlated = np.where(p.differing > 0, known, np.nan)
+        dp, dy = (_deviation(v, weight, total) for v in (self._prediction, self._target))
+        weighted = weight * dy
+        covariance, target_variance = _products(weighted, dp), _products(weighted, dy)
+        prediction_variance = _products(weight * dp, dp)
+        bias = self._error @ weight / total
+        square = self._error**2 @ weight
+        de = _deviation(self._error, weight, total)
+        limit = 1.96 * np.sqrt(_products(weight * de, de) / (total - 1))
+        measures = [
+            _ratio(covariance, prediction_variance, target_variance) * correlated,
+            _correlation(weight, p.rank, y.rank) * correlated,
+            _ratio(self._pairs.difference(weight), p.differing, y.differing) * correlated,
+            2 * covariance / (prediction_variance + target_variance + total * bias**2) * correlated,
+            np.abs(self._error) @ weight / total,
+            np.sqrt(square / total),
+            (1 - square / target_variance) * known,
+            bias,
+            bias - limit,
+            bias + limit,
+        ]
+        if self._mapping is not None:
+            correlation = self._mapping.correlation(weight) * correlated
+            measures += [correlation, np.sqrt((1 - correlation**2) * target_variance / total)]
+        return measures
+
+
+def _deviation(values: Array, weight: Array, total: Array) -> Array:
+    """`(n, sets)`: from the mean of each set."""
+    return values[:, None] - values @ weight / total
+
+
+def _products(first: Array, second: Array) -> Array:
+    return np.asarray(np.einsum("ij,ij->j", first, second))
+
+
+def _correlation(weight: Array, first: Array, second: Array) -> Array:
+    """Of deviations from the mean."""
+    weighted = weight * first
+    return _ratio(
+        _products(weighted, second),
+        _products(weighted, first),
+        _products(weight * second, second),
+    )
+
+
+def _ratio(product: Array, first: Array, second: Array) -> Array:
+    """`product / sqrt(first * second)`, which rounding may not lead beyond 1."""
+    return np.clip(product / np.sqrt(first * second), -1, 1)

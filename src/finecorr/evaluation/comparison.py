@@ -1,0 +1,153 @@
+"""Models on the same samples, and losses over folds and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from finecorr.errors import InputError
+from finecorr.evaluation.agreement import Agreement
+from finecorr.evaluation.bootstrap import Method, distributions, labelled
+from finecorr.evaluation.ranks import Array
+
+
+def compare(
+    predictions: Mapping[str, Array],
+    target: Array,
+    group: NDArray[np.str_],
+    *,
+    method: Method = "bca",
+    mapped: bool = False,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The differences of each two models in each measure, by a paired bootstrap over groups: all
+    models are measured on the same resamples.
+
+    Args:
+        predictions: the models by their names, at least two, each with `(n,)` predictions.
+        target: `(n,)`; samples with NaN are left out.
+        group: `(n,)`: the subject of each sample.
+        method: as in `agreement_with_intervals`, like what follows.
+        mapped: add `MAPPED_MEASURES`.
+        resamples: number of bootstrap samples.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        A row for each pair and metric, with the columns `first`, `second`, `metric`, `difference`
+        (first less second), its limits `low` and `high`, `p` (two-sided, that there is none: the
+        least `1 - confidence` with which the interval does not hold 0), and `p_holm`, the same by
+        Holm's correction for all pairs in that metric.
+
+    Raises:
+        InputError: fewer than two models, predictions of another length than the target, or no
+            sample has a target.
+    """
+    if len(predictions) < 2:
+        raise InputError("a comparison needs at least two models")
+    for name, values in predictions.items():
+        if len(values) != len(target):
+            raise InputError(f"{name} has {len(values)} predictions for {len(target)} samples")
+    known, member = labelled(target, group)
+    models = [Agreement(p[known], target[known], mapped=mapped) for p in predictions.values()]
+    pairs = list(combinations(range(len(models)), 2))
+
+    def differences(weight: Array) -> Array:
+        values = [model(weight) for model in models]
+        return np.stack([values[first] - values[second] for first, second in pairs])
+
+    value = differences(np.ones((len(member), 1))).ravel()
+    found = distributions(differences, member, resamples, method, seed)
+    names, metrics = list(predictions), models[0].names
+    frame = pd.DataFrame(
+        [(names[first], names[second], metric) for first, second in pairs for metric in metrics],
+        columns=["first", "second", "metric"],
+    )
+    frame["difference"] = value
+    frame[["low", "high"]] = [distribution.interval(confidence) for distribution in found]
+    frame["p"] = [distribution.p_value() for distribution in found]
+    frame["p_holm"] = frame.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy()))
+    return frame
+
+
+def holm(p_values: Array) -> Array:
+    """P-values that are corrected for their number, so that the probability of any false discovery
+    is at most the level that they are compared with (Holm, 1979).
+
+    The i-th smallest of m becomes `max over j <= i of min((m - j + 1) p_j, 1)`. NaN stays NaN and
+    does not count.
+
+    Args:
+        p_values: `(m,)`.
+    """
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]
+    factors = np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p_values), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(factors * p_values[order]), 1)
+    return adjusted
+
+
+def ranking(
+    results: pd.DataFrame,
+    *,
+    lower_is_better: bool = False,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The mean rank of each loss over folds and seeds.
+
+    In each fold and seed the losses are ranked, 1 being the best and ties having the mean of their
+    ranks. The interval is the percentile interval of a bootstrap over folds, each with all its
+    seeds: it tells how much depends on the folds, whose training sets overlap. From k folds there
+    are few different resamples, and for fewer than ten folds it is too narrow.
+
+    Args:
+        results: a row for each training, with the columns `loss`, `fold`, `seed` and `value`.
+        lower_is_better: of the values, as of errors.
+        resamples: number of bootstrap samples.
+        confidence: of the intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        A row for each loss, the best first, with the columns `loss`, `mean_rank`, `low`, `high`,
+        `mean` (of the values) and `best` (in how many of the trainings it is first, alone or not).
+
+    Raises:
+        InputError: a loss lacks a value for a fold and seed that another has, or has two.
+    """
+    cells = ["loss", "fold", "seed"]
+    twice = results[results.duplicated(cells)]
+    if len(twice):
+        raise InputError(f"{_training(twice[cells].to_numpy()[0])} is there twice")
+    table = results.pivot(index=["fold", "seed"], columns="loss", values="value")
+    missing = np.argwhere(table.isna().to_numpy())
+    if len(missing):
+        row, column = missing[0]
+        cell = [table.columns[column], *table.index.to_list()[row]]
+        raise InputError(f"{_training(cell)} has no value: losses are ranked where all have one")
+    values = table.to_numpy(dtype=np.float64)
+    ranks = rankdata(values if lower_is_better else -values, axis=1)
+    member = np.unique(table.index.get_level_values("fold"), return_inverse=True)[1]
+
+    def mean_ranks(weight: Array) -> Array:
+        return np.asarray(ranks.T @ weight / weight.sum(0))
+
+    found = distributions(mean_ranks, member, resamples, "percentile", seed)
+    frame = pd.DataFrame({"loss": table.columns, "mean_rank": ranks.mean(0)})
+    frame[["low", "high"]] = [distribution.interval(confidence) for distribution in found]
+    frame["mean"] = values.mean(0)
+    frame["best"] = (ranks == ranks.min(axis=1, keepdims=True)).sum(0)
+    return frame.sort_values("mean_rank", kind="stable", ignore_index=True)
+
+
+def _training(cell: Iterable[object]) -> str:
+    loss, fold, seed = cell
+    return f"{loss} in fold {fold} with seed {seed}"

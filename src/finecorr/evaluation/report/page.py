@@ -1,0 +1,361 @@
+"""A comparison of losses, or one model, as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+from finecorr.evaluation.agreement import MAPPED_MEASURES, MEASURES, limits_of_agreement
+from finecorr.evaluation.report.thumbnails import data_uri
+from finecorr.evaluation.report.verdict import (
+    LOWER_IS_BETTER,
+    SIGNIFICANCE,
+    best_first,
+    interval_text,
+    measure_text,
+    number_text,
+    p_text,
+    verdict,
+)
+from finecorr.files import replacing
+
+Array = NDArray[np.float64]
+
+# The others of an error, bias and limits, have no best.
+_RANKED = {
+    name: meaning
+    for name, meaning in {**MEASURES, **MAPPED_MEASURES}.items()
+    if name not in ("bias", "LLoA", "ULoA")
+}
+_HARDEST = 20
+_SIZES = 8
+"""Bins for the error by size of target."""
+_CASES_IN_BIN = 10
+_THUMBNAIL_BYTES = 7_000_000
+"""Of all files: the page stays below 15 MB, of which Plotly takes 4.8 and base64 a third more."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What one loss has learnt for one target."""
+
+    name: str
+    """Of the loss."""
+    prediction: Array
+    """`(cases,)`; NaN for a case that the model does not predict, being trained on it."""
+    curve: pd.DataFrame | None = None
+    """The training: `epoch`, the training `loss` and the `validation` SRCC; NaN where not known."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How the losses do on one target."""
+
+    name: str
+    unit: str | None
+    truth: Array
+    """`(cases,)`; NaN for a missing label."""
+    models: Sequence[Model]
+    metrics: pd.DataFrame
+    """`loss`, `metric`, `value`, `low`, `high` and `p`, as `verdict` takes it."""
+    criterion: str = "SRCC"
+    """The metric that decides which loss is best."""
+    suspects: pd.DataFrame | None = None
+    """Cases that the robust loss set aside: `case` (a position in `Report.cases`), the `label` that
+    it was trained with, `score` (distance from the median residual in robust standard deviations)
+    and `times` (how often)."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page shows."""
+
+    title: str
+    cases: pd.DataFrame
+    """`row` in the table, `image` (its name, or another name of the case) and `group` (subject)."""
+    targets: Sequence[Target]
+    thumbnails: Sequence[bytes | None] = ()
+    """A JPEG, PNG or WebP file for each case, or None; empty where there are no images."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """How it was made: data, splits, versions, hardware, configuration, commands."""
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Writes the page.
+
+    It needs no network, and stays below 15 MB: where the thumbnails of all cases would not fit,
+    those of the cases with the smallest errors are left out, and the page says so.
+
+    Raises:
+        ValueError: lengths do not agree, or a thumbnail is no JPEG, PNG or WebP file.
+    """
+    _check(report)
+    thumbnails = _within_limit(report)
+    environment = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # JSON has no NaN: the page would not open.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    folder = files(__package__)
+    pictures = any(file is not None for file in report.thumbnails)
+    html = environment.get_template("page.html").render(
+        title=report.title,
+        targets=[_static(report, target) for target in report.targets],
+        provenance=report.provenance,
+        left_out=sum(file is not None for file in report.thumbnails) - len(thumbnails),
+        data={
+            "row": [str(row) for row in report.cases["row"]],
+            "image": [str(name) for name in report.cases["image"]],
+            "group": [str(name) for name in report.cases["group"]],
+            "thumbnails": thumbnails,
+            "targets": [_dynamic(target) for target in report.targets],
+        },
+        pictures=pictures,
+        in_units=LOWER_IS_BETTER,
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        script=(folder / "page.js").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def _check(report: Report) -> None:
+    count = len(report.cases)
+    lengths = {"thumbnails": len(report.thumbnails) or count}
+    for target in report.targets:
+        lengths[f"truth of {target.name}"] = len(target.truth)
+        for model in target.models:
+            lengths[f"prediction of {target.name} by {model.name}"] = len(model.prediction)
+    wrong = [f"{name} ({length})" for name, length in lengths.items() if length != count]
+    if wrong:
+        raise ValueError(f"there are {count} cases, but another number in: {', '.join(wrong)}")
+
+
+def _within_limit(report: Report) -> dict[int, str]:
+    """The addresses of the thumbnails by case, the largest errors first if not all fit."""
+    hardness = np.full(len(report.cases), -np.inf)
+    for target in report.targets:
+        rank = pd.Series(_mean_error(target)).rank().to_numpy()
+        hardness = np.fmax(hardness, rank)
+        if target.suspects is not None:
+            hardness[target.suspects["case"].to_numpy(dtype=int)] = np.inf
+    kept, size = {}, 0
+    for case in np.argsort(-hardness, kind="stable") if len(report.thumbnails) else []:
+        file = report.thumbnails[case]
+        if file is not None and size + len(file) <= _THUMBNAIL_BYTES:
+            size += len(file)
+            kept[int(case)] = data_uri(file)
+    return kept
+
+
+def _mean_error(target: Target) -> Array:
+    """`(cases,)`: absolute error, the mean of the losses that predict the case; NaN for none."""
+    errors = [np.abs(model.prediction - target.truth) for model in target.models]
+    return pd.DataFrame(errors).mean().to_numpy()
+
+
+def _best_first(target: Target) -> list[Model]:
+    order = best_first(target.metrics, target.criterion)["loss"].tolist()
+    return sorted(target.models, key=lambda model: [*order, model.name].index(model.name))
+
+
+def _hardest(target: Target) -> list[int]:
+    error = _mean_error(target)
+    order = np.argsort(-np.where(np.isnan(error), -np.inf, error), kind="stable")
+    return [int(case) for case in order[:_HARDEST] if np.isfinite(error[case])]
+
+
+def _static(report: Report, target: Target) -> dict[str, Any]:
+    """What the page says without a script."""
+    metrics = target.metrics
+    models = _best_first(target)
+    best, names = models[0], [name for name in _RANKED if name in set(metrics["metric"])]
+    error = _mean_error(target)
+    suspects = [] if target.suspects is None else target.suspects.to_dict("records")
+    return {
+        "name": target.name,
+        "unit": target.unit,
+        "criterion": target.criterion,
+        "verdict": verdict(metrics, target.criterion, target.unit),
+        "measures": [{"name": name, "meaning": _RANKED[name]} for name in names],
+        "rows": [_row(target, model.name, names) for model in models],
+        "compared": len(models) > 1,
+        "cases": _counted(report, target),
+        "columns": min(max(len(target.models), 2), 4),
+        "best": best.name,
+        "hardest": [
+            {
+                **_case(report, case),
+                "truth": _quantity(target.truth[case], target.unit),
+                "mean": _quantity(error[case], target.unit),
+                "predicted": _quantity(best.prediction[case], target.unit),
+                "error": _signed(best.prediction[case] - target.truth[case], target.unit),
+            }
+            for case in _hardest(target)
+        ],
+        "suspects": [
+            {
+                **_case(report, suspect["case"]),
+                "label": _quantity(suspect["label"], target.unit),
+                "score": number_text(suspect["score"]),
+                "times": suspect["times"],
+            }
+            for suspect in suspects
+        ],
+        "curves": any(model.curve is not None for model in target.models),
+    }
+
+
+def _row(target: Target, loss: str, names: Sequence[str]) -> dict[str, Any]:
+    """One loss in the table of losses."""
+    cells: list[dict[str, Any] | None] = []
+    for metric in names:
+        rows = target.metrics[target.metrics["metric"] == metric]
+        found = rows[rows["loss"] == loss]
+        if found.empty:
+            cells.append(None)
+            continue
+        row = found.iloc[0]
+        is_best = best_first(target.metrics, metric).iloc[0]["loss"] == loss
+        p = float(row["p"])
+        compared = len(rows) > 1 and not is_best and np.isfinite(row["value"])
+        cells.append(
+            {
+                "value": measure_text(metric, row["value"]),
+                "interval": interval_text(metric, row["low"], row["high"]),
+                "best": is_best and len(rows) > 1 and np.isfinite(row["value"]),
+                "p": p_text(p) if compared else "",
+                "close": compared and not p < SIGNIFICANCE,
+                "bar": _bar(rows, row) if metric == target.criterion else None,
+            }
+        )
+    return {"loss": loss, "cells": cells}
+
+
+def _bar(rows: pd.DataFrame, row: pd.Series[Any]) -> dict[str, float] | None:
+    """Where an interval lies between the lowest and the highest end of all, in percent."""
+    low, high = rows["low"].min(), rows["high"].max()
+    ends = np.array([row["low"], row["value"], row["high"]], dtype=float)
+    if not (np.isfinite(ends).all() and high > low):
+        return None
+    at = 100 * (ends - low) / (high - low)
+    return {name: round(float(v), 2) for name, v in zip(("low", "value", "high"), at, strict=True)}
+
+
+def _case(report: Report, case: int) -> dict[str, Any]:
+    row = report.cases.iloc[case]
+    return {"case": int(case), "image": str(row["image"]), "group": str(row["group"])}
+
+
+def _counted(report: Report, target: Target) -> str:
+    """How many cases and subjects the metrics are of."""
+    known = np.isfinite(_mean_error(target))
+    cases, subjects = int(known.sum()), report.cases["group"][known].nunique()
+    return (
+        f"{cases} {'case' if cases == 1 else 'cases'} of "
+        f"{subjects} {'subject' if subjects == 1 else 'subjects'}"
+    )
+
+
+def _quantity(value: float, unit: str | None) -> str:
+    if not np.isfinite(value):
+        return "none"
+    text = number_text(value).replace("-", "\N{MINUS SIGN}")
+    return f"{text} {unit}" if unit else text
+
+
+def _signed(value: float, unit: str | None) -> str:
+    return f"{'+' if value > 0 else ''}{_quantity(value, unit)}"
+
+
+def _dynamic(target: Target) -> dict[str, Any]:
+    """What the plots and the table of cases are drawn from."""
+    truth = target.truth
+    places = {model.name: place for place, model in enumerate(target.models)}
+    return {
+        "name": target.name,
+        "unit": target.unit or "",
+        "truth": _numbers(truth),
+        "error": _numbers(_mean_error(target)),
+        "spread": _spread(truth),
+        "models": [
+            {**_drawn(model, target), "colour": places[model.name]} for model in _best_first(target)
+        ],
+    }
+
+
+def _drawn(model: Model, target: Target) -> dict[str, Any]:
+    known = np.isfinite(model.prediction) & np.isfinite(target.truth)
+    prediction, truth = model.prediction[known], target.truth[known]
+    limits = limits_of_agreement(prediction, truth) if len(truth) > 1 else None
+    limits_text = ""
+    if limits is not None:
+        low, high = _signed(limits[1], None), _signed(limits[2], target.unit)
+        limits_text = f"bias {_signed(limits[0], None)}, limits {low} to {high}"
+    curve = None
+    if model.curve is not None:
+        columns = ("epoch", "loss", "validation")
+        curve = {name: _numbers(model.curve[name].to_numpy(dtype=float)) for name in columns}
+    rows = target.metrics[target.metrics["loss"] == model.name]
+    return {
+        "name": model.name,
+        "agreement": ", ".join(
+            f"{row['metric']} {measure_text(row['metric'], row['value'], target.unit)}"
+            for row in rows.to_dict("records")
+            if row["metric"] in ("PLCC", "SRCC", "MAE")
+        ),
+        "prediction": _numbers(model.prediction),
+        "limits": limits,
+        "limits_text": limits_text,
+        "sizes": error_by_size(prediction, truth).to_dict("list"),
+        "spread": _spread(prediction),
+        "curve": curve,
+    }
+
+
+def _spread(values: Array) -> str:
+    known = values[np.isfinite(values)]
+    if len(known) < 2:
+        return ""
+    return f"{_quantity(known.mean(), None)} ± {number_text(known.std(ddof=1))}"
+
+
+def error_by_size(prediction: Array, truth: Array) -> pd.DataFrame:
+    """Errors in bins of the truth with about as many cases each.
+
+    Args:
+        prediction: `(n,)`, without NaN.
+        truth: `(n,)`, without NaN.
+
+    Returns:
+        For each of up to 8 bins with at least about 10 cases: the mean `truth`, the mean absolute
+        error `absolute`, the mean error `bias`, and `cases`.
+    """
+    frame = pd.DataFrame({"truth": truth, "bias": prediction - truth})
+    bins = max(1, min(_SIZES, len(truth) // _CASES_IN_BIN))
+    # Ranks, so that a constant truth has a bin, too; equal values share one.
+    rank = frame["truth"].rank(pct=True)
+    frame["bin"] = np.ceil(rank * bins)
+    frame["absolute"] = frame["bias"].abs()
+    groups = frame.groupby("bin")
+    result = groups[["truth", "absolute", "bias"]].mean()
+    return result.assign(cases=groups.size()).reset_index(drop=True)
+
+
+def _numbers(values: Array) -> list[float | None]:
+    """As JSON has them: None for NaN, and no more digits than anybody can see."""
+    return [float(f"{value:.9g}") if np.isfinite(value) else None for value in values]

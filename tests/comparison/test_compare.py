@@ -1,0 +1,125 @@
+"""A real, small comparison, as the command makes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import SMALL_FLAGS
+from finecorr.cli import main
+
+FLAGS = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
+FLAGS += ["--workers", "2"]
+FILES = {"results.csv", "predictions.parquet", "summary.md", "summary.tex", "report.html"}
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory, phantom_flags: list[str]) -> Path:
+    out = tmp_path_factory.mktemp("comparison") / "out"
+    losses = ["--losses", "mse,fine_grained"]
+    assert main(["compare", *phantom_flags, *FLAGS, *losses, "--out", str(out)]) == 0
+    return out
+
+
+def models(out: Path) -> dict[str, float]:
+    found = out.glob("runs/*/*/*/model.safetensors")
+    return {str(path.relative_to(out)): path.stat().st_mtime for path in found}
+
+
+def test_what_is_written(comparison: Path) -> None:
+    assert {path.name for path in comparison.iterdir()} == FILES | {"runs"}
+    assert len(models(comparison)) == 4
+    results = pd.read_csv(comparison / "results.csv")
+    assert list(results) == ["loss", "fold", "seed", "target", "metric", "value"]
+    assert not results.duplicated(["loss", "fold", "seed", "target", "metric"]).any()
+    summary = (comparison / "summary.md").read_text()
+    assert "fine_grained" in summary
+    assert "SRCC" in summary
+
+
+def test_every_row_is_tested_once_by_each_loss(comparison: Path) -> None:
+    predictions = pd.read_parquet(comparison / "predictions.parquet")
+    assert (predictions.groupby(["loss", "row"]).size() == 1).all()
+    assert predictions.groupby("loss")["row"].nunique().nunique() == 1
+    # No subject is on both sides.
+    folds = predictions.groupby("group")["fold"].nunique()
+    assert (folds == 1).all()
+
+
+def test_all_losses_have_the_same_splits(comparison: Path) -> None:
+    for fold in (1, 2):
+        splits = [
+            (comparison / "runs" / loss / f"fold-{fold}" / "seed-0" / "splits.csv").read_text()
+            for loss in ("mse", "fine_grained")
+        ]
+        assert splits[0] == splits[1]
+
+
+def test_a_further_loss_trains_only_itself(comparison: Path, phantom_flags: list[str]) -> None:
+    before = models(comparison)
+    losses = ["--losses", "mse,fine_grained,fine_grained@flat"]
+    options = ["--loss-options", "{fine_grained@flat: {rank_weight: 0.0}}"]
+    flags = [*phantom_flags, *FLAGS, *losses, *options, "--out", str(comparison)]
+    assert main(["compare", *flags]) == 0
+    after = models(comparison)
+    assert len(after) == 6
+    assert {name: after[name] for name in before} == before
+    assert "fine_grained@flat" in (comparison / "summary.md").read_text()
+
+
+def test_another_budget_is_another_comparison(
+    comparison: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--learning-rate", "0.1"]
+    assert main(["compare", *flags, "--out", str(comparison)]) == 2
+    assert "--learning-rate (2 runs)" in capsys.readouterr().err
+
+
+def test_a_training_that_fails_does_not_take_the_others_with_it(
+    tmp_path: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "runs" / "huber" / "fold-2" / "seed-0"
+    broken.mkdir(parents=True)
+    (broken / "notes.txt").write_text("mine")
+    flags = [*phantom_flags, *FLAGS, "--losses", "mse,huber", "--out", str(tmp_path)]
+    assert main(["compare", *flags]) == 2
+    error = capsys.readouterr().err
+    assert "1 training failed" in error
+    assert "huber fold-2 seed-0" in error
+    assert "holds no run" in error
+    assert len(models(tmp_path)) == 3
+    assert (broken / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "report.html").exists()
+
+
+def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
+    comparison: Path, tmp_path: Path, phantom_flags: list[str]
+) -> None:
+    out = tmp_path / "out"
+    flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--out", str(out)]
+    command = [sys.executable, "-m", "finecorr", "compare", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(out.glob("runs/*/*/*/checkpoints/last.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on from here" in error
+    assert main(["compare", *flags]) == 0
+    resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
+    whole = whole[whole["loss"] == "mse"]
+    np.testing.assert_array_equal(resumed["value"], whole["value"])

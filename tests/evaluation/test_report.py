@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import chromium
+from chromium import Chromium
+from finecorr.evaluation.agreement import agreement
+from finecorr.evaluation.report import page
+from finecorr.evaluation.report.page import Model, Report, Target, error_by_size, write_report
+from finecorr.evaluation.report.thumbnails import SIDE, data_uri, thumbnail
+from finecorr.evaluation.report.verdict import best_first, number_text, p_text, verdict
+
+HOSTILE = """a"b'<c>&d</script><img src=x onerror="hacked = 1"><!--{{ 7 * 7 }}.png"""
+LOSSES = ("fine_grained", "<b>huber</b>", "mse")
+NAN = float("nan")
+
+
+def metrics(metric: str, **losses: tuple[float, float]) -> pd.DataFrame:
+    """Value and p of each loss; the intervals are 0.01 to each side."""
+    rows = [
+        (loss, metric, value, value - 0.01, value + 0.01, p) for loss, (value, p) in losses.items()
+    ]
+    return pd.DataFrame(rows, columns=["loss", "metric", "value", "low", "high", "p"])
+
+
+@pytest.mark.parametrize(
+    ("table", "headline", "explanation"),
+    [
+        pytest.param(
+            metrics("SRCC", mse=(0.958, 0.0004), ours=(0.981, NAN), huber=(0.96, 0.0123)),
+            "ours predicts best.",
+            "Its SRCC of 0.981 is 0.021 above that of the next best, huber (0.960). It is better "
+            "than each of the 2 other losses by more than chance explains (p ≤ 0.012, corrected "
+            "for 2 comparisons).",
+            id="clear winner of three",
+        ),
+        pytest.param(
+            metrics("MAE", mse=(5.25, 0.0001), ours=(4.0, NAN)),
+            "ours predicts best.",
+            "Its MAE of 4.00 mm is 1.25 mm below that of mse (5.25 mm). It is better than it by "
+            "more than chance explains (p < 0.001).",
+            id="clear winner of two, by an error",
+        ),
+        pytest.param(
+            metrics("SRCC", a=(0.98, NAN), b=(0.979, 0.31), c=(0.97, 0.05), d=(0.5, 0.04)),
+            "The data cannot tell which loss is best.",
+            "a has the highest SRCC, 0.980, but the difference from b (0.979, p = 0.31) and c "
+            "(0.970, p = 0.05) may be chance, corrected for 3 comparisons. The other loss is "
+            "worse (p = 0.04).",
+            id="cannot tell",
+        ),
+        pytest.param(
+            metrics("MAE", a=(4.0, 1.0), b=(3.0, NAN)),
+            "The data cannot tell which loss is best.",
+            "b has the lowest MAE, 3.00 mm, but the difference from a (4.00 mm, p = 1) may be "
+            "chance.",
+            id="cannot tell of two, by an error",
+        ),
+        pytest.param(
+            metrics("SRCC", a=(0.9, NAN), b=(0.8, NAN)),
+            "The data cannot tell which loss is best.",
+            "a has the highest SRCC, 0.900, but the difference from b (0.800, not tested) may be "
+            "chance.",
+            id="without a test",
+        ),
+        pytest.param(
+            metrics("SRCC", ours=(0.981, NAN)),
+            "ours has SRCC 0.981.",
+            "The 95 % interval is 0.971 to 0.991. There is no other loss to compare it with.",
+            id="one loss",
+        ),
+        pytest.param(
+            metrics("SRCC", a=(NAN, NAN), b=(0.8, NAN), c=(0.7996, 0.01)),
+            "b predicts best.",
+            "Its SRCC of 0.800 is less than 0.001 above that of c (0.800). It is better than it by "
+            "more than chance explains (p = 0.01). For a, SRCC is undefined.",
+            id="one is undefined",
+        ),
+        pytest.param(
+            metrics("SRCC", a=(NAN, NAN)),
+            "SRCC is undefined.",
+            "All predictions are constant.",
+            id="all are undefined",
+        ),
+        pytest.param(
+            metrics("PLCC", a=(0.9, NAN)),
+            "There is nothing to compare.",
+            "No loss has SRCC.",
+            id="no rows",
+        ),
+    ],
+)
+def test_verdict(table: pd.DataFrame, headline: str, explanation: str) -> None:
+    metric = "MAE" if (table["metric"] == "MAE").all() else "SRCC"
+    assert verdict(table, metric, "mm") == (headline, explanation)
+
+
+def test_of_equal_losses_the_best_is_the_one_that_was_not_tested() -> None:
+    table = metrics("SRCC", a=(0.9, 1.0), b=(0.9, NAN), c=(0.95, 0.2), d=(NAN, NAN))
+    assert best_first(table, "SRCC")["loss"].tolist() == ["c", "b", "a", "d"]
+
+
+def test_numbers_as_people_write_them() -> None:
+    numbers = [number_text(value) for value in (0.0, 23.04, 999.6, 123456.0, -1.5, 2e7, 0.00001)]
+    assert numbers == ["0.00", "23.0", "1000", "123456", "-1.50", "2.00e+07", "1.00e-05"]
+    assert [p_text(p) for p in (0.0009, 0.001, 0.046, NAN)] == [
+        *("p < 0.001", "p = 0.001", "p = 0.046", "not tested")
+    ]
+
+
+def test_error_by_size() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.arange(80.0))
+    prediction = truth + rng.normal(size=80)
+    result = error_by_size(prediction, truth)
+    order = np.argsort(truth).reshape(8, 10)
+    error = (prediction - truth)[order]
+    np.testing.assert_allclose(result["truth"], truth[order].mean(1))
+    np.testing.assert_allclose(result["bias"], error.mean(1))
+    np.testing.assert_allclose(result["absolute"], np.abs(error).mean(1))
+    assert result["cases"].tolist() == [10] * 8
+    few = error_by_size(prediction[:19], truth[:19])
+    assert few["cases"].tolist() == [19]
+    constant = error_by_size(prediction, np.ones(80))
+    assert constant["cases"].tolist() == [80]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_thumbnail(channels: int) -> None:
+    image = np.zeros((channels, 100, 400), dtype=np.float32)
+    image[-1, :, 200:] = 1
+    with Image.open(BytesIO(thumbnail(image))) as picture:
+        assert picture.format == "WEBP"
+        assert picture.size == (SIDE, SIDE // 4)
+        shown = np.asarray(picture.convert("RGB"), dtype=float)[10]
+    assert shown[10].max() < 20
+    right = [255, 255, 255] if channels == 1 else [0, 0, 255]
+    np.testing.assert_allclose(shown[-10], right, atol=20)
+
+
+def test_a_thumbnail_is_an_image() -> None:
+    assert data_uri(b"\xff\xd8\xff\xe0").startswith("data:image/jpeg;base64,")
+    with pytest.raises(ValueError, match="JPEG, PNG or WebP"):
+        data_uri(b"<svg onload=alert(1)>")
+
+
+def sample(cases: int = 60, losses: tuple[str, ...] = LOSSES, *, suspects: bool = True) -> Report:
+    """Each case has a picture of another grey; case 7 has the largest error of all."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(200, 50, cases)
+    truth[5] = NAN
+    models, tables = [], []
+    for i, loss in enumerate(losses):
+        prediction = truth + rng.normal(0, 5 + 5 * i, cases)
+        prediction[7] += 150
+        prediction[11] = NAN
+        curve = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.5], "validation": 0.5})
+        models.append(Model(loss, prediction, curve))
+        known = np.isfinite(prediction)
+        values = agreement(prediction[known], truth[known])
+        table = pd.DataFrame({"loss": loss, "metric": list(values), "value": list(values.values())})
+        p = 0.01 if i else NAN
+        tables.append(table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, p=p))
+    found = pd.DataFrame({"case": [9, 3], "label": [120.0, 80.0], "score": 5.5, "times": [1, 12]})
+    target = Target(
+        "head <circumference>", "mm", truth, models, pd.concat(tables, ignore_index=True)
+    )
+    names = [f"{i}.png" for i in range(cases)]
+    names[3] = HOSTILE
+    return Report(
+        f"Title {HOSTILE}",
+        pd.DataFrame({"row": np.arange(cases) + 2, "image": names, "group": np.arange(cases) // 2}),
+        [dataclasses.replace(target, suspects=found if suspects else None)],
+        [thumbnail(np.full((1, 20, 30), i / cases)) for i in range(cases)],
+        {"Command": f"finecorr compare {HOSTILE}"},
+    )
+
+
+def test_lengths_must_agree_and_nothing_is_written(tmp_path: Path) -> None:
+    report = sample()
+    with pytest.raises(ValueError, match=r"60 cases, but another number in: thumbnails \(59\)"):
+        write_report(dataclasses.replace(report, thumbnails=report.thumbnails[1:]), tmp_path / "r")
+    target = dataclasses.replace(report.targets[0], truth=report.targets[0].truth[1:])
+    with pytest.raises(ValueError, match="truth of head"):
+        write_report(dataclasses.replace(report, targets=[target]), tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_stays_below_15_mb(tmp_path: Path) -> None:
+    """With pictures that do not fit, those of the largest errors and of the suspects are kept."""
+    noise = np.random.default_rng(0)
+    heavy = [b"\xff\xd8\xff" + noise.bytes(400_000) for _ in range(60)]
+    write_report(dataclasses.replace(sample(), thumbnails=heavy), tmp_path / "report.html")
+    assert 13e6 < (tmp_path / "report.html").stat().st_size < 15e6
+    text = (tmp_path / "report.html").read_text()
+    assert all(data_uri(heavy[case]) in text for case in (3, 7, 9))
+    assert "Pictures of 43 cases with small errors are left out" in text
+
+
+def test_without_metrics_labels_or_predictions(tmp_path: Path) -> None:
+    report = sample()
+    target = report.targets[0]
+    nothing = np.full(60, NAN)
+    models = [dataclasses.replace(model, prediction=nothing) for model in target.models]
+    targets = [
+        dataclasses.replace(target, metrics=target.metrics[:0]),
+        dataclasses.replace(target, truth=nothing),
+        dataclasses.replace(target, models=models, metrics=target.metrics[:0]),
+    ]
+    write_report(dataclasses.replace(report, targets=targets), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("There is nothing to compare.") == 2
+    assert "0 cases of 0 subjects" in text
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance (WCAG 2.2)."""
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(first: str, second: str) -> float:
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_are_told_from_the_background() -> None:
+    """Text by 4.5 to 1, what is drawn by 3 to 1 (WCAG 2.2, 1.4.3 and 1.4.11)."""
+    folder = files(page.__package__)
+    style, script = ((folder / name).read_text() for name in ("page.css", "page.js"))
+    blocks = [dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in style.split(":root")]
+    themes = [block for block in blocks if block]
+    colours = re.findall(r"#\w{6}", re.search(r"COLOURS = \[.*\]", script)[0])  # type: ignore[index]
+    assert len(colours) == 8
+    assert len({theme["page"] for theme in themes}) == 2
+    for theme in themes:
+        for background in (theme["page"], theme["panel"]):
+            for name in ("text", "muted", "accent", "mark"):
+                assert contrast(theme[name], background) >= 4.5, (name, background)
+        for colour in colours:
+            assert contrast(colour, theme["page"]) >= 3, (colour, theme["page"])
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    if chromium.BINARY is None:
+        pytest.skip("there is no Chromium to open the page in")
+    with Chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(browser: Chromium, tmp_path: Path) -> Iterator[Chromium]:
+    """The sample's page in a window in which all its plots are in view; afterwards, it must have
+    had no errors and asked for nothing."""
+    browser.resize(1400, 6000)
+    yield from opening(browser, sample(), tmp_path)
+
+
+def opening(browser: Chromium, report: Report, folder: Path) -> Iterator[Chromium]:
+    write_report(report, folder / "report.html")
+    browser.errors.clear()
+    browser.requests.clear()
+    browser.open(folder / "report.html")
+    browser.wait("document.querySelectorAll('.plot:not(.js-plotly-plot)').length === 0")
+    yield browser
+    assert browser.errors == []
+    asked = [url for url in browser.requests if not url.startswith(("data:", "blob:"))]
+    assert set(asked) == {(folder / "report.html").as_uri()}
+    assert browser.run("typeof hacked") == "undefined"
+
+
+def centre(browser: Chromium, selector: str) -> list[list[float]]:
+    """Where the middles of the elements are in the window."""
+    middles: list[list[float]] = browser.run(
+        f"[...document.querySelectorAll({selector!r})].map((node) => {{ const box = "
+        "node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })"
+    )
+    return middles
+
+
+def rings(browser: Chromium, kind: str) -> list[list[float]]:
+    return centre(browser, f'[data-plots={kind}] .shapelayer path[style*="rgb(1, 2, 3)"]')
+
+
+def dots(browser: Chromium, kind: str, case: int) -> list[list[float]]:
+    """Where a case is in each plot; Plotly draws no dot for those without a value."""
+    place = case + 1 - sum(missing < case for missing in (5, 11))
+    return centre(browser, f"[data-plots={kind}] .points path:nth-child({place})")
+
+
+def test_page_renders(opened: Chromium) -> None:
+    counts = {
+        kind: opened.run(f"document.querySelectorAll('[data-plots={kind}] .js-plotly-plot').length")
+        for kind in ("scatter", "bland_altman", "sizes", "curves", "distribution")
+    }
+    assert counts == {"scatter": 3, "bland_altman": 3, "sizes": 2, "curves": 2, "distribution": 1}
+    assert len(centre(opened, "[data-plots=scatter] .points path")) == 3 * 58
+    assert opened.run("document.querySelector('h2').textContent") == "fine_grained predicts best."
+    assert opened.run("document.querySelector('h1').textContent") == f"Title {HOSTILE}"
+    assert opened.run("document.querySelector('#provenance pre').textContent").endswith(HOSTILE)
+    names = opened.run("[...document.querySelectorAll('.losses tbody th')].map(n => n.textContent)")
+    assert names == list(LOSSES)
+    bold = opened.run(
+        "[...document.querySelectorAll('.losses b')].map(n => n.closest('tr').rowIndex)"
+    )
+    assert bold == [1] * 7
+    model, truth = sample().targets[0].models[2], sample().targets[0].truth
+    drawn = "document.querySelectorAll('[data-plots=bland_altman] .plot')[2].data[0]"
+    # The page has nine digits.
+    for axis, values in (("x", (model.prediction + truth) / 2), ("y", model.prediction - truth)):
+        np.testing.assert_allclose(
+            np.array(opened.run(f"{drawn}.{axis}"), dtype=float), values, atol=1e-5
+        )
+    hardest = opened.run("[...document.querySelectorAll('.card')].map(n => +n.dataset.case)")
+    assert len(hardest) == 20 + 2
+    assert hardest[0] == 7
+    assert hardest[20:] == [9, 3]
+    labels = opened.run("document.querySelector('[data-plots=distribution]').textContent")
+    assert "<b>huber</b>" in labels
+    assert opened.run("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
+
+
+@pytest.mark.parametrize("case", [3, 7, 48])
+def test_hovering_shows_the_case(opened: Chromium, case: int) -> None:
+    report = sample()
+    target = report.targets[0]
+    for kind in ("scatter", "bland_altman"):
+        for model, (x, y) in zip(target.models, dots(opened, kind, case), strict=True):
+            opened.move(5, 5)
+            opened.move(x, y)
+            tip: dict[str, Any] = opened.run(
+                "(() => { const tip = document.getElementById('tip'); return {hidden: tip.hidden, "
+                "text: tip.innerText, image: tip.querySelector('img').src}; })()"
+            )
+            file = report.thumbnails[case]
+            assert file is not None
+            assert tip["image"] == data_uri(file)
+            assert not tip["hidden"]
+            truth, predicted = target.truth[case], model.prediction[case]
+            assert tip["text"].split("\n") == [
+                report.cases["image"][case],
+                f"subject {case // 2}, row {case + 2}",
+                f"truth {truth:.4g} mm",
+                f"prediction {predicted:.4g} mm ({predicted - truth:+.4g})".replace(
+                    "-", "\N{MINUS SIGN}"
+                ),
+            ]
+    opened.move(5, 5)
+    assert opened.run("document.getElementById('tip').hidden")
+
+
+def test_a_click_marks_the_case_everywhere(opened: Chromium) -> None:
+    for case in (7, 3):
+        opened.click(*dots(opened, "scatter", case)[1])
+    for kind in ("scatter", "bland_altman"):
+        of_both = np.stack([dots(opened, kind, case) for case in (7, 3)], axis=1)
+        np.testing.assert_allclose(np.reshape(rings(opened, kind), of_both.shape), of_both, atol=1)
+    assert len(rings(opened, "distribution")) == 2 * 4
+    first = "[...document.querySelectorAll('.cases tr.marked')].map(row => +row.dataset.case)"
+    assert opened.run(first) == [7, 3]
+    pressed = "[...document.querySelectorAll('.card[aria-pressed=true]')].map(n => +n.dataset.case)"
+    assert opened.run(f"[...new Set({pressed})]") == [7, 3]
+    assert opened.run("document.querySelectorAll('#marked img').length") == 2
+    # Once more takes the mark away, here in the table, by the keyboard.
+    opened.run("document.querySelector('.cases tr[data-case=\"7\"] input').focus()")
+    for kind in ("keyDown", "keyUp"):
+        opened.send("Input.dispatchKeyEvent", type=kind, key=" ", text=" ", code="Space")
+    opened.settle()
+    assert opened.run(first) == [3]
+    assert len(rings(opened, "scatter")) == 3
+    assert opened.run("document.activeElement.getAttribute('aria-label')") == "Mark 7.png"
+
+
+def test_the_table_of_cases_sorts_and_finds(opened: Chromium) -> None:
+    shown = "[...document.querySelectorAll('.cases tbody tr')].map(row => +row.dataset.case)"
+    assert opened.run(shown)[0] == 7
+    assert len(opened.run(shown)) == 20
+    opened.run("document.querySelector('.cases .more').click()")
+    assert len(opened.run(shown)) == 40
+    opened.run("[...document.querySelectorAll('.cases th button')][3].click()")
+    truth = sample().targets[0].truth
+    assert opened.run(shown) == np.argsort(-np.where(np.isnan(truth), -np.inf, truth))[:20].tolist()
+    opened.run(
+        "(() => { const find = document.querySelector('.cases input[type=search]'); "
+        "find.value = '<C>'; find.dispatchEvent(new Event('input')); })()"
+    )
+    assert opened.run(shown) == [3]
+
+
+def test_theme_print_and_narrow_window(opened: Chromium, tmp_path: Path) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert opened.run(background) == "rgb(255, 255, 255)"
+    opened.run("document.getElementById('theme').click()")
+    assert opened.run(background) == "rgb(20, 23, 27)"
+    text = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
+    assert opened.run(text) == "rgb(232, 234, 237)"
+    opened.resize(420, 900)
+    opened.wait("document.documentElement.scrollWidth <= 420")
+    # On paper all plots are drawn, also those that nobody has looked at, and then as before.
+    opened.resize(1400, 300)
+    opened.open(tmp_path / "report.html")
+    widths = "[...document.querySelectorAll('.plot')].map(n => n._fullLayout?.width)"
+    assert None in opened.run(widths)
+    opened.run("dispatchEvent(new Event('beforeprint'))")
+    assert opened.run(widths) == [335] * 6 + [680] * 5
+    opened.run("dispatchEvent(new Event('afterprint'))")
+    opened.wait(f"{widths}.every(width => width > 400)")
+    opened.print(tmp_path / "report.pdf")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_one_loss_without_images(browser: Chromium, tmp_path: Path) -> None:
+    report = sample(losses=("mse",), suspects=False)
+    target = report.targets[0]
+    models = [dataclasses.replace(target.models[0], curve=None)]
+    plain = dataclasses.replace(target, models=models, unit=None)
+    report = dataclasses.replace(report, targets=[plain, plain], thumbnails=())
+    browser.resize(1400, 12000)
+    for opened in opening(browser, report, tmp_path):
+        heads = opened.run("[...document.querySelectorAll('h3')].map(n => n.textContent)")
+        assert heads[0] == "Agreement with the truth"
+        assert not {"Learning curves", "Suspected wrong labels"} & set(heads)
+        assert opened.run("document.images.length") == 0
+        assert opened.run("document.querySelectorAll('nav a').length") == 2
+        opened.click(*dots(opened, "scatter", 7)[0])
+        assert len(rings(opened, "scatter")) == 2
