@@ -157,9 +157,10 @@ def test_evaluate_leaves_out_what_training_has_seen(
 ) -> None:
     assert main(["evaluate", str(run), "--out", str(tmp_path / "a")]) == 0
     assert "left out:" in capsys.readouterr().out
-    for name in ("metrics.csv", "predictions.csv"):
+    # The levels of an interval are counts of resamples, and jump where predictions hardly move.
+    for name, accuracy in (("metrics.csv", 1e-2), ("predictions.csv", 1e-4)):
         pd.testing.assert_frame_equal(
-            pd.read_csv(run / name), pd.read_csv(tmp_path / "a" / name), rtol=1e-4
+            pd.read_csv(run / name), pd.read_csv(tmp_path / "a" / name), rtol=accuracy
         )
     assert main(["evaluate", str(run), "--out", str(tmp_path / "a")]) == 2
     flags = [*phantom_flags, "--all-rows", "--out", str(tmp_path / "b")]
