@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from finecorr.comparison.execution import Failure, execute, log_of
 from finecorr.comparison.page import write_page
 from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
-from finecorr.comparison.summary import CRITERION, summarise, table_text
+from finecorr.comparison.summary import CRITERION, shared_trainings, summarise, table_text
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
@@ -53,14 +54,14 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`.
 
     Raises:
-        InputError: an option or the table is at fault, or every training failed; no training
-            was started in the first case.
+        InputError: an option or the table is at fault, and no training was started; or so many
+            failed that there is nothing to compare.
         finecorr.models.training.Interrupted: Ctrl-C.
     """
     for part in (data.images, data.augmentation):
         part.check()
     runs = plan(options, data, training)
-    _check_unchanged(runs)
+    _check_unchanged(runs, options.out)
     table = read_table(data.table)
     for fold in range(1, options.folds + 1):
         split_table(
@@ -71,6 +72,9 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
     predictions = pd.concat([_predictions(run) for run in finished], ignore_index=True)
+    if shared_trainings(predictions).empty:
+        reasons = "; ".join(map(explain, failures))
+        raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
     metrics = {
         str(target): summarise(part) for target, part in predictions.groupby("target", sort=False)
     }
@@ -94,13 +98,11 @@ def explain(failure: Failure) -> str:
 
 
 def _section(target: str, metrics: pd.DataFrame) -> str:
-    if metrics.empty:
-        return f"## {target}\n\nThe losses have no finished fold and seed in common.\n"
     said = verdict(metrics, CRITERION)
     return f"## {target}\n\n{said.headline} {said.explanation}\n\n{table_text(metrics, 'markdown')}"
 
 
-def _check_unchanged(runs: Sequence[Run]) -> None:
+def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
     changed: dict[str, list[str]] = {}
     for run in runs:
         if run.started:
@@ -111,14 +113,19 @@ def _check_unchanged(runs: Sequence[Run]) -> None:
     if changed:
         flags = ", ".join(f"{flag} ({len(names)} runs)" for flag, names in changed.items())
         raise InputError(
-            f"{runs[0].folder.parents[2].parent} holds runs that were made with another {flags}: "
-            "use the same, or another --out"
+            f"{out} holds runs that were made with another {flags}: use the same, or another --out"
         )
 
 
 def _predictions(run: Run) -> pd.DataFrame:
     """`loss`, `fold`, `seed`, `row`, `image`, `group`, `target`, `truth`, `prediction`."""
-    wide = pd.read_csv(run.folder / PREDICTIONS, dtype={"image": str, "group": str})
+    # A subject may be called NA.
+    wide = pd.read_csv(
+        run.folder / PREDICTIONS,
+        dtype={"image": str, "group": str},
+        keep_default_na=False,
+        na_values={target: [""] for target in run.data.table.target_columns},
+    )
     parts = []
     for target in run.data.table.target_columns:
         part = wide[["row", "image", "group"]].assign(

@@ -40,15 +40,12 @@ def summarise(predictions: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.Da
         resamples: number of bootstrap samples.
 
     Returns:
-        `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best. No rows where the
-        losses have no fold and seed in common.
+        `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best.
     """
     shared = shared_trainings(predictions)
     known = predictions.merge(shared, on=["fold", "seed"])
     known = known[np.isfinite(known["truth"])]
     columns = ["loss", "metric", "value", "low", "high", "p"]
-    if known.empty:
-        return pd.DataFrame(columns=columns)
     means = _Means(known)
     found = distributions(means, means.member, resamples, "percentile", seed=0)
     of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(COMPARED))

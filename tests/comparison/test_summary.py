@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from finecorr.comparison.summary import COMPARED, shared_trainings, summarise, table_text
+from finecorr.evaluation.agreement import agreement
+
+NOISE = {"exact": 0.1, "good": 0.5, "alike": 0.5, "bad": 3.0}
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    """Of 40 subjects with 3 rows each in 2 folds, by 2 seeds; "good" and "alike" are the same."""
+    rng = np.random.default_rng(0)
+    subject = np.arange(120) // 3
+    truth = rng.normal(size=120)
+    truth[7] = np.nan
+    noise = {seed: rng.normal(size=120) for seed in (0, 1)}
+    parts = [
+        pd.DataFrame(
+            {
+                "row": np.arange(2, 122),
+                "group": [f"s{name}" for name in subject],
+                "truth": truth,
+                "prediction": np.nan_to_num(truth) + scale * noise[seed],
+                "loss": loss,
+                "fold": 1 + subject % 2,
+                "seed": seed,
+            }
+        )
+        for loss, scale in NOISE.items()
+        for seed in (0, 1)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_values_are_means_over_folds_and_seeds(predictions: pd.DataFrame) -> None:
+    found = summarise(predictions, resamples=50).set_index(["loss", "metric"])["value"]
+    known = predictions.dropna(subset="truth")
+    for loss in NOISE:
+        trainings = [
+            agreement(part["prediction"].to_numpy(), part["truth"].to_numpy())
+            for _, part in known[known["loss"] == loss].groupby(["fold", "seed"])
+        ]
+        assert len(trainings) == 4
+        for metric in COMPARED:
+            expected = np.mean([training[metric] for training in trainings])
+            assert found[loss, metric] == pytest.approx(expected, rel=1e-9)
+
+
+def test_p_is_of_the_difference_from_the_best(predictions: pd.DataFrame) -> None:
+    metrics = summarise(predictions, resamples=400)
+    for metric, rows in metrics.groupby("metric"):
+        p = rows.set_index("loss")["p"]
+        assert np.isnan(p["exact"]), metric
+        assert (p[["good", "alike", "bad"]] < 0.05).all(), metric
+        assert p["good"] == p["alike"]
+    without = predictions[predictions["loss"] != "exact"]
+    rows = summarise(without, resamples=400).query("metric == 'SRCC'")
+    p = rows.set_index("loss")["p"]
+    assert np.isnan(p["good"])  # the first of the two that are the same
+    assert p["alike"] == 1
+    assert p["bad"] < 0.05
+
+
+def test_intervals_are_those_of_a_bootstrap_over_subjects(predictions: pd.DataFrame) -> None:
+    """Slowly: subjects drawn with all their rows, each fold and seed measured by SciPy."""
+    rng = np.random.default_rng(1)
+    chosen = predictions[predictions["loss"] == "good"].dropna(subset="truth")
+    subjects = chosen["group"].unique()
+    rows_of = chosen.groupby(["group"])
+    samples = []
+    for _ in range(300):
+        drawn = pd.concat(
+            [rows_of.get_group((name,)) for name in rng.choice(subjects, len(subjects))]
+        )
+        values = [
+            stats.pearsonr(part["prediction"], part["truth"]).statistic
+            for _, part in drawn.groupby(["fold", "seed"])
+        ]
+        samples.append(np.mean(values))
+    metrics = summarise(predictions, resamples=2000)
+    row = metrics[(metrics["loss"] == "good") & (metrics["metric"] == "PLCC")]
+    limits = row[["low", "high"]].to_numpy()[0]
+    expected = np.quantile(samples, [0.025, 0.975])
+    np.testing.assert_allclose(limits, expected, atol=0.15 * np.diff(expected)[0])
+
+
+def test_only_trainings_that_all_losses_have_count(predictions: pd.DataFrame) -> None:
+    failed = (
+        (predictions["loss"] == "bad") & (predictions["fold"] == 2) & (predictions["seed"] == 1)
+    )
+    left = predictions[~failed]
+    assert set(shared_trainings(left).itertuples(index=False, name=None)) == {
+        (1, 0),
+        (1, 1),
+        (2, 0),
+    }
+    whole = predictions[(predictions["fold"] == 1) | (predictions["seed"] == 0)]
+    pd.testing.assert_frame_equal(summarise(left, resamples=50), summarise(whole, resamples=50))
+
+
+def test_tables(predictions: pd.DataFrame) -> None:
+    metrics = summarise(predictions.replace({"loss": {"exact": "very_exact"}}), resamples=200)
+    markdown = table_text(metrics, "markdown").splitlines()
+    assert markdown[0] == "| loss | " + " | ".join(COMPARED) + " |"
+    best, _, _, worst = markdown[2:]
+    assert best.count("**") == 2 * len(COMPARED)
+    assert worst.count("†") == len(COMPARED)
+    latex = table_text(metrics, "latex")
+    assert r"very\_exact" in latex
+    assert latex.count(r"\textbf{") == len(COMPARED)
