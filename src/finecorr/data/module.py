@@ -19,6 +19,8 @@ from finecorr.data.table import ImageTable
 class Batch(TypedDict):
     """What the network is given of a few rows."""
 
+    row: Tensor
+    """`(n,)`: which rows of the data set."""
     image: Tensor
     """`(n, channels, height, width)` float32, from 0 to 1."""
     target: Tensor
@@ -60,6 +62,7 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         return {
+            "row": torch.tensor(index),
             "image": self.images[index].float(),
             "target": torch.from_numpy(self.targets[index]).float(),
             "unit": torch.from_numpy(self.units[index]).float(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 
@@ -31,6 +32,9 @@ class Loss(nn.Module):
     """Whether a low loss means predictions in the unit of the target. Otherwise they need a linear
     calibration."""
 
+    sets_outliers_aside: bool = False
+    """Whether samples that contradict their targets may be left out; `outliers` tells which."""
+
     ranks_features_alone: ClassVar[bool] = False
     """Whether the predictions get no gradient where features are given."""
 
@@ -47,6 +51,20 @@ class Loss(nn.Module):
         group: Tensor | None = None,
     ) -> Tensor:
         raise NotImplementedError
+
+    def outliers(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        """Which samples are left out at the present `progress`: boolean, in the shape of `target`.
+
+        The arguments are those of `forward`.
+        """
+        return torch.zeros_like(target, dtype=torch.bool)
 
 
 class PredictionLoss(Loss):

@@ -97,6 +97,7 @@ class RobustPearsonLoss(Loss):
         self.log = log
         self.warmup = warmup
         self.fixes_scale = mean_weight > 0 and std_weight > 0
+        self.sets_outliers_aside = outlier_threshold is not None
 
     def forward(
         self,
@@ -116,6 +117,23 @@ class RobustPearsonLoss(Loss):
             std_weight=self.std_weight,
             outlier_weight=self.outlier_weight,
             log=self.log,
+            weight=weight,
+            group=group,
+        )
+
+    def outliers(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        return functional.outliers(
+            prediction,
+            target,
+            outlier_threshold=self._threshold(),
+            max_outlier_fraction=self.max_outlier_fraction,
             weight=weight,
             group=group,
         )
@@ -231,14 +249,7 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         loss = super().forward(prediction, target, weight=weight, group=group)
         if self.rank_weight == 0:
             return loss
-        outlier = functional.outliers(
-            prediction,
-            target,
-            outlier_threshold=self._threshold(),
-            max_outlier_fraction=self.max_outlier_fraction,
-            weight=weight,
-            group=group,
-        )
+        outlier = self.outliers(prediction, target, weight=weight, group=group)
         dtype = torch.promote_types(prediction.dtype, target.dtype)
         normal = torch.where(outlier, torch.nan, target.to(dtype))
         self.ranking.levels = self.levels()

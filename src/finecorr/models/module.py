@@ -43,22 +43,20 @@ class RegressionModule(L.LightningModule):
         self._targets = CatMetric(nan_strategy="disable")
         self._weights = CatMetric(nan_strategy="disable")
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The `loss`, and which samples it set aside, `outlier`: `(n, targets)`."""
         self.loss.progress = self.global_step / self.trainer.estimated_stepping_batches
         scores, features = self.regressor.scores(batch["image"])
         target = self.regressor.standardised(batch["target"])
-        loss: Tensor = self.loss(
-            scores,
-            target,
-            None if self.loss.ranks_features_alone else features,
-            weight=batch["weight"],
-        )
+        weight = batch["weight"]
+        ranked = None if self.loss.ranks_features_alone else features
+        loss: Tensor = self.loss(scores, target, ranked, weight=weight)
         if not self.loss.fixes_scale:
             self._predictions.update(scores.detach())
             self._targets.update(target)
-            self._weights.update(batch["weight"])
+            self._weights.update(weight)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
-        return loss
+        return {"loss": loss, "outlier": self.loss.outliers(scores, target, weight=weight)}
 
     def on_validation_epoch_start(self) -> None:
         # By the epoch's training batches, so that validation sees predictions in their unit and,

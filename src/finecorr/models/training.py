@@ -26,6 +26,7 @@ from finecorr.data.module import Batch, ImageDataModule
 from finecorr.errors import InputError
 from finecorr.models import networks
 from finecorr.models.module import RegressionModule
+from finecorr.models.outliers import OutlierCount
 from finecorr.models.regressor import Architecture, Regressor
 
 CHECKPOINTS = "checkpoints"
@@ -101,6 +102,16 @@ class TrainingOptions:
             raise InputError(f"--loss {self.loss}: {error}") from error
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What came out of a training."""
+
+    regressor: Regressor
+    """As it was at the best validation SRCC."""
+    outliers: OutlierCount
+    """Which training labels the loss set aside."""
+
+
 class Interrupted(Exception):
     """The person at the keyboard stopped the training; its last checkpoint is there."""
 
@@ -112,8 +123,8 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-) -> Regressor:
-    """Trains a regressor and returns it as it was at the best validation SRCC.
+) -> Trained:
+    """Trains a regressor.
 
     Args:
         data: the batches.
@@ -138,7 +149,8 @@ def train(
     checkpoint = ModelCheckpoint(
         folder / CHECKPOINTS, "best", monitor="validation_SRCC", mode="max", save_last=True
     )
-    callbacks: list[L.Callback] = [checkpoint, _ProgressBar(options.loss)]
+    outliers = OutlierCount(len(data.dataset), architecture.targets)
+    callbacks: list[L.Callback] = [checkpoint, outliers, _ProgressBar(options.loss)]
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
@@ -172,7 +184,7 @@ def train(
         module.load_state_dict(best["state_dict"])
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
-    return regressor.eval()
+    return Trained(regressor.eval(), outliers)
 
 
 def epochs_done(printed: str) -> int:

@@ -1,0 +1,94 @@
+"""Which training labels the loss set aside as outliers, and how often."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finecorr.data.module import Batch
+from finecorr.data.table import ImageTable
+
+FILE = "outliers.csv"
+
+
+class OutlierCount(L.Callback):
+    """Counts, for each label, in how many epochs it was trained on and the loss set it aside.
+
+    It goes into the checkpoints, so that an interrupted training counts on.
+
+    Args:
+        rows: of the data set.
+        targets: labels of each row.
+    """
+
+    def __init__(self, rows: int, targets: int) -> None:
+        self.set_aside = torch.zeros(rows, targets, dtype=torch.long)
+        """`(rows, targets)`"""
+        self.epochs = torch.zeros(rows, dtype=torch.long)
+        """`(rows,)`: in how many the row was in a batch."""
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        device = pl_module.device
+        self.set_aside, self.epochs = self.set_aside.to(device), self.epochs.to(device)
+        self.set_aside[batch["row"]] += outputs["outlier"]
+        self.epochs[batch["row"]] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"set_aside": self.set_aside.cpu(), "epochs": self.epochs.cpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        self.set_aside, self.epochs = state_dict["set_aside"], state_dict["epochs"]
+
+
+def outlier_table(
+    count: OutlierCount, table: ImageTable, labels: NDArray[np.float64]
+) -> pd.DataFrame:
+    """The labels that were set aside, those of the most epochs first.
+
+    Args:
+        count: of the training.
+        table: the rows.
+        labels: `(rows, targets)` that were trained with, in the table's unit.
+
+    Returns:
+        `row`, `image`, `group`, `target`, `label`, `set_aside` (in how many epochs) and `epochs`
+        (of how many).
+    """
+    set_aside, epochs = count.set_aside.cpu().numpy(), count.epochs.cpu().numpy()
+    rows, targets = np.nonzero(set_aside)
+    frame = pd.DataFrame(
+        {
+            "row": table.rows[rows],
+            "image": np.array(table.names)[rows],
+            "group": table.groups[rows],
+            "target": np.array(table.target_columns)[targets],
+            "label": labels[rows, targets],
+            "set_aside": set_aside[rows, targets],
+            "epochs": epochs[rows],
+        }
+    )
+    return frame.sort_values("set_aside", ascending=False, kind="stable")
+
+
+def read_outliers(run: Path) -> pd.DataFrame:
+    """`row`, `target`, `label`, `set_aside` and `epochs`, as a run has written them; none where
+    nothing is left of the run but its model."""
+    columns = ["row", "target", "label", "set_aside", "epochs"]
+    if not (run / FILE).exists():
+        return pd.DataFrame(columns=columns)
+    # A target may be called NA.
+    return pd.read_csv(run / FILE, usecols=columns, keep_default_na=False)
