@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from finecorr.evaluation.within import correlation_within_groups, mean_within_groups
+from finecorr.evaluation.bootstrap import agreement_with_intervals
+from finecorr.evaluation.within import WITHIN_MEASURES, correlation_within_groups
 
 
 def test_correlation_within_groups_is_that_of_each() -> None:
@@ -26,12 +27,13 @@ def test_correlation_within_groups_is_that_of_each() -> None:
         assert row["PLCC"] == pytest.approx(stats.pearsonr(p, y).statistic)
         assert row["SRCC"] == pytest.approx(stats.spearmanr(p, y).statistic)
         assert row["KRCC"] == pytest.approx(stats.kendalltau(p, y).statistic)
-    mean = mean_within_groups(within, resamples=500).set_index("metric")
-    assert list(mean.index) == ["PLCC", "SRCC", "KRCC"]
-    assert (mean["groups"] == 2).all()
-    assert mean.loc["SRCC", "value"] == pytest.approx(within["SRCC"][:2].mean())
-    # Of two groups, a resample has one, the other, or both.
-    assert mean.loc["SRCC", "low"] == pytest.approx(within["SRCC"][:2].min())
+    metrics = agreement_with_intervals(prediction, target, group, within=True, resamples=500)
+    mean = metrics.set_index("metric").loc[list(WITHIN_MEASURES)]
+    for name, row in mean.iterrows():
+        values = within[str(name).split()[0]][:2]
+        assert row["value"] == pytest.approx(values.mean())
+        # A resample has one of the two, the other, or both.
+        assert (row["low"], row["high"]) == pytest.approx((values.min(), values.max()))
 
 
 def test_the_interval_of_the_mean_is_about_groups() -> None:
@@ -39,15 +41,15 @@ def test_the_interval_of_the_mean_is_about_groups() -> None:
     group = np.repeat(np.arange(80).astype(str), 12)
     target = rng.normal(size=960)
     prediction = target + rng.normal(size=960) * np.repeat(rng.uniform(0.2, 3, size=80), 12)
-    within = correlation_within_groups(prediction, target, group)
-    mean = mean_within_groups(within, resamples=4000).set_index("metric").loc["PLCC"]
-    values = within["PLCC"]
+    values = correlation_within_groups(prediction, target, group)["PLCC"]
+    found = agreement_with_intervals(prediction, target, group, within=True, resamples=4000)
+    mean = found.set_index("metric").loc["PLCC within"]
     low, high = stats.t.interval(0.95, 79, values.mean(), values.std(ddof=1) / np.sqrt(80))
     assert (mean["low"], mean["high"]) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
 def test_no_group_with_a_correlation() -> None:
-    within = correlation_within_groups(np.arange(3.0), np.arange(3.0), np.array(["a", "b", "c"]))
-    mean = mean_within_groups(within)
-    assert (mean["groups"] == 0).all()
-    assert mean[["value", "low", "high"]].isna().all(axis=None)
+    names = np.array(["a", "b", "c"])
+    found = agreement_with_intervals(np.arange(3.0), np.arange(3.0), names, within=True)
+    within = found.set_index("metric").loc[list(WITHIN_MEASURES)]
+    assert within.isna().all(axis=None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
+from finecorr.errors import InputError
 from finecorr.evaluation.mapping import LogisticMapping
-from finecorr.evaluation.ranks import Array, Concordance, Order
+from finecorr.evaluation.ranks import Array, Concordance, Index, Order
 
 MEASURES = {
     "PLCC": "Pearson linear correlation",
@@ -104,6 +106,18 @@ class Agreement:
             correlation = self._mapping.correlation(weight) * correlated
             measures += [correlation, np.sqrt((1 - correlation**2) * target_variance / total)]
         return measures
+
+
+def labelled(target: Array, group: NDArray[np.str_]) -> tuple[NDArray[np.bool_], Index]:
+    """Which samples have a target, and for each of these the number of its group, from 0.
+
+    Raises:
+        InputError: no sample has a target.
+    """
+    known = np.isfinite(target)
+    if not known.any():
+        raise InputError("no sample has a target: there is nothing to evaluate")
+    return known, np.unique(group[known], return_inverse=True)[1]
 
 
 def _deviation(values: Array, weight: Array, total: Array) -> Array:

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from finecorr.errors import InputError
-from finecorr.evaluation.agreement import Agreement
+from finecorr.evaluation.agreement import labelled
+from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array, Index
 
 Method = Literal["percentile", "bca"]
@@ -38,6 +38,7 @@ def agreement_with_intervals(
     *,
     method: Method = "bca",
     mapped: bool = False,
+    within: bool = False,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -54,6 +55,7 @@ def agreement_with_intervals(
         method: `"percentile"`, or `"bca"`, which corrects bias and skewness (Efron, 1987) and takes
             as many further resamples as there are groups.
         mapped: add `MAPPED_MEASURES`; each resample has its own mapping.
+        within: add `WITHIN_MEASURES`.
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -65,7 +67,7 @@ def agreement_with_intervals(
         InputError: no sample has a target.
     """
     known, member = labelled(target, group)
-    statistic = Agreement(prediction[known], target[known], mapped=mapped)
+    statistic = Measures(prediction[known], target[known], member, mapped=mapped, within=within)
     intervals = [
         distribution.interval(confidence)
         for distribution in distributions(statistic, member, resamples, method, seed)
@@ -78,18 +80,6 @@ def agreement_with_intervals(
             "high": [high for _, high in intervals],
         }
     )
-
-
-def labelled(target: Array, group: NDArray[np.str_]) -> tuple[NDArray[np.bool_], Index]:
-    """Which samples have a target, and for each of these the number of its group, from 0.
-
-    Raises:
-        InputError: no sample has a target.
-    """
-    known = np.isfinite(target)
-    if not known.any():
-        raise InputError("no sample has a target: there is nothing to evaluate")
-    return known, np.unique(group[known], return_inverse=True)[1]
 
 
 def distributions(

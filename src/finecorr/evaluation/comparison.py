@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from finecorr.errors import InputError
-from finecorr.evaluation.agreement import Agreement
-from finecorr.evaluation.bootstrap import Method, distributions, labelled
+from finecorr.evaluation.agreement import labelled
+from finecorr.evaluation.bootstrap import Method, distributions
+from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
 
 
@@ -23,6 +24,7 @@ def compare(
     *,
     method: Method = "bca",
     mapped: bool = False,
+    within: bool = False,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -36,6 +38,7 @@ def compare(
         group: `(n,)`: the subject of each sample.
         method: as in `agreement_with_intervals`, like what follows.
         mapped: add `MAPPED_MEASURES`.
+        within: add `WITHIN_MEASURES`.
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -56,7 +59,10 @@ def compare(
         if len(values) != len(target):
             raise InputError(f"{name} has {len(values)} predictions for {len(target)} samples")
     known, member = labelled(target, group)
-    models = [Agreement(p[known], target[known], mapped=mapped) for p in predictions.values()]
+    models = [
+        Measures(p[known], target[known], member, mapped=mapped, within=within)
+        for p in predictions.values()
+    ]
     pairs = list(combinations(range(len(models)), 2))
 
     def differences(weight: Array) -> Array:

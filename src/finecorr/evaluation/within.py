@@ -6,11 +6,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.evaluation.agreement import agreement
-from finecorr.evaluation.bootstrap import Method, distributions, labelled
-from finecorr.evaluation.ranks import Array
+from finecorr.evaluation.agreement import agreement, labelled
+from finecorr.evaluation.ranks import Array, Index
 
 CORRELATIONS = ("PLCC", "SRCC", "KRCC")
+WITHIN_MEASURES = {
+    "PLCC within": "mean over subjects of the Pearson correlation within each",
+    "SRCC within": "mean over subjects of the Spearman correlation within each",
+    "KRCC within": "mean over subjects of the Kendall correlation (tau-b) within each",
+}
 
 
 def correlation_within_groups(
@@ -31,51 +35,46 @@ def correlation_within_groups(
         InputError: no sample has a target.
     """
     known, member = labelled(target, group)
-    prediction, target, names = prediction[known], target[known], np.unique(group[known])
+    frame = pd.DataFrame(
+        _correlations(prediction[known], target[known], member), columns=list(CORRELATIONS)
+    )
+    frame.insert(0, "group", np.unique(group[known]))
+    frame.insert(1, "samples", np.bincount(member))
+    return frame
+
+
+class WithinGroups:
+    """The mean over groups of the correlations within each, for any number of each group.
+
+    A group where a correlation is undefined is left out of its mean; each other counts once.
+
+    Args:
+        prediction: `(n,)`.
+        target: `(n,)`, without NaN.
+        member: `(n,)`: the group of each sample, numbered from 0 without gaps.
+    """
+
+    names = tuple(WITHIN_MEASURES)
+
+    def __init__(self, prediction: Array, target: Array, member: Index) -> None:
+        values = _correlations(prediction, target, member).T
+        self._known = np.isfinite(values).astype(np.float64)
+        self._values = np.nan_to_num(values)
+        self._first = np.unique(member, return_index=True)[1]
+
+    def __call__(self, weight: Array) -> Array:
+        """`(measures, sets)` for `(n, sets)` numbers of each sample, which are one in a group; NaN
+        where undefined."""
+        weight = weight[self._first]
+        with np.errstate(invalid="ignore"):
+            return np.asarray((self._values @ weight) / (self._known @ weight))
+
+
+def _correlations(prediction: Array, target: Array, member: Index) -> Array:
+    """`(groups, correlations)`"""
     order, counts = np.argsort(member, kind="stable"), np.bincount(member)
     rows = []
     for indices in np.split(order, np.cumsum(counts)[:-1]):
         value = agreement(prediction[indices], target[indices])
         rows.append([value[name] for name in CORRELATIONS])
-    frame = pd.DataFrame(rows, columns=list(CORRELATIONS))
-    frame.insert(0, "group", names)
-    frame.insert(1, "samples", counts)
-    return frame
-
-
-def mean_within_groups(
-    within: pd.DataFrame,
-    *,
-    method: Method = "bca",
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """The mean over groups of what `correlation_within_groups` returns, each group counting once,
-    with the interval of a bootstrap over groups.
-
-    Args:
-        within: its result. A group where a correlation is undefined is left out of its mean.
-        method: as in `agreement_with_intervals`, like what follows.
-        resamples: number of bootstrap samples.
-        confidence: of the intervals.
-        seed: of the bootstrap.
-
-    Returns:
-        A row for each metric, with the columns `metric`, `groups`, `value`, `low` and `high`.
-    """
-    rows = []
-    for name in CORRELATIONS:
-        values = within[name].dropna().to_numpy()
-        low = high = np.nan
-        if len(values):
-
-            def mean(weight: Array, values: Array = values) -> Array:
-                return np.asarray(values @ weight / weight.sum(0))[None]
-
-            member = np.arange(len(values))
-            (distribution,) = distributions(mean, member, resamples, method, seed)
-            low, high = distribution.interval(confidence)
-        value = values.mean() if len(values) else np.nan
-        rows.append((name, len(values), value, low, high))
-    return pd.DataFrame(rows, columns=["metric", "groups", "value", "low", "high"])
+    return np.array(rows)
