@@ -21,6 +21,9 @@ def test_the_demo_compares_two_losses_and_can_be_repeated(
     assert "fine_grained" in first
     assert (out / "scatter.png").exists()
     assert (out / "bland_altman.png").exists()
+    page = (out / "report.html").read_text()
+    assert all(words in page for words in ("mse", "fine_grained", "Learning curves"))
+    assert str(out / "report.html") in first
 
     (out / "notes.txt").write_text("what I saw")
     assert main(["demo", "--out", str(out)]) == 2

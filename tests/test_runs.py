@@ -22,7 +22,7 @@ TARGET = "head circumference (mm)"
 
 def test_a_run_holds_what_is_needed_and_no_pickle(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "splits.csv", "logs", "model.safetensors"),
+        *("config.yaml", "splits.csv", "logs", "model.safetensors", "outliers.csv"),
         *("metrics.csv", "predictions.csv", "scatter.png", "bland_altman.png"),
     }
     curves = pd.read_csv(run / "logs" / "version_0" / "metrics.csv")
@@ -79,6 +79,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     whole, resumed = (load_file(folder / bundle.FILE) for folder in (run, out))
     for name, weight in whole.items():
         assert torch.equal(weight, resumed[name]), name
+    assert (out / "outliers.csv").read_text() == (run / "outliers.csv").read_text()
     assert main([*flags, "--resume"]) == 2
 
 
@@ -104,6 +105,30 @@ def test_corrupted_labels_are_of_training_rows_only(
     replaced = splits.groupby("split")["label_replaced"].sum()
     assert replaced["train"] == round(0.25 * (splits["split"] == "train").sum())
     assert replaced["validation"] == replaced["test"] == 0
+
+
+def test_labels_that_the_loss_sets_aside_are_counted(
+    phantom_flags: list[str], tmp_path: Path
+) -> None:
+    """As the loss is not asked to learn wrong labels, it keeps finding most of them."""
+    flags = [*phantom_flags, *SMALL_FLAGS, "--epochs", "12", "--batch-size", "16"]
+    flags += ["--learning-rate", "2e-3", "--corrupt-labels", "0.1"]
+    out = tmp_path / "robust"
+    assert main(["train", *flags, "--loss", "robust_pearson", "--out", str(out)]) == 0
+    splits = pd.read_csv(out / "splits.csv").set_index("row")
+    found = pd.read_csv(out / "outliers.csv").set_index("row")
+    assert (splits.loc[found.index, "split"] == "train").all()
+    assert found["set_aside"].is_monotonic_decreasing
+    assert (found["set_aside"] <= found["epochs"]).all()
+    assert found["epochs"].between(6, 12).all()  # A remainder of the rows is not in a batch.
+    replaced = splits["label_replaced"][found.index] == 1
+    assert replaced[found["set_aside"] > found["epochs"] / 2].mean() > 0.7
+    truth = pd.read_csv(phantom_flags[0])[TARGET].to_numpy()[found.index - 2]
+    assert (np.isclose(found["label"], truth) != replaced).all()
+
+    flags += ["--epochs", "1", "--loss", "mse", "--out", str(tmp_path / "mse")]
+    assert main(["train", *flags]) == 0
+    assert pd.read_csv(tmp_path / "mse" / "outliers.csv").empty
 
 
 @pytest.mark.parametrize("loss", ["pearson", "similarity_rank", "huber"])
@@ -162,6 +187,10 @@ def test_evaluate_leaves_out_what_training_has_seen(
         pd.testing.assert_frame_equal(
             pd.read_csv(run / name), pd.read_csv(tmp_path / "a" / name), rtol=accuracy
         )
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "fine_grained has SRCC" in page
+    assert "Learning curves" in page
+    assert '"unit":"mm"' in page
     assert main(["evaluate", str(run), "--out", str(tmp_path / "a")]) == 2
     flags = [*phantom_flags, "--all-rows", "--out", str(tmp_path / "b")]
     assert main(["evaluate", str(run), *flags]) == 0
@@ -173,6 +202,24 @@ def test_evaluate_leaves_out_what_training_has_seen(
     flags = ["--image-root", str(moved), "--out", str(tmp_path / "c")]
     assert main(["evaluate", str(run), *flags]) == 0
     assert len(pd.read_csv(tmp_path / "c" / "predictions.csv")) == len(splits)
+
+
+def test_evaluate_with_further_measures(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(phantoms)
+    table["hospital"] = np.arange(len(table)) % 7
+    table.to_csv(tmp_path / "table.csv", index=False)
+    flags = ["--image-root", str(phantoms.parent / "images"), "--group-column", "hospital"]
+    flags += ["--mapped", "--within-groups", "--all-rows", "--out", str(tmp_path)]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
+    metrics = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")["value"]
+    assert metrics["PLCC mapped"] >= metrics["PLCC"]
+    within = pd.read_csv(tmp_path / "within_groups.csv")
+    assert list(within["target"].unique()) == [TARGET]
+    assert within["samples"].sum() == len(pd.read_csv(tmp_path / "predictions.csv"))
+    assert metrics["SRCC within"] == pytest.approx(within["SRCC"].mean())
+    page = (tmp_path / "report.html").read_text()
+    assert "PLCC mapped" in page
+    assert "SRCC within" in page
 
 
 def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: Path) -> None:

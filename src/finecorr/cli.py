@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from finecorr import demo, losses, runs
+from finecorr import demo, inference, losses, runs
 from finecorr.comparison.compare import compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.data.augmentation import AugmentationOptions
@@ -91,11 +91,13 @@ def _train(options: Namespace) -> None:
 
 
 def _evaluate(options: Namespace) -> None:
-    evaluation, left_out = runs.evaluate(
+    evaluation, left_out = inference.evaluate(
         Path(options.run),
         _overrides(options),
         Path(options.out),
         all_rows=options.all_rows,
+        mapped=options.mapped,
+        within_groups=options.within_groups,
         overwrite=options.overwrite,
     )
     if left_out:
@@ -104,7 +106,7 @@ def _evaluate(options: Namespace) -> None:
 
 
 def _predict(options: Namespace) -> None:
-    predictions = runs.predict(
+    predictions = inference.predict(
         Path(options.run),
         _overrides(options),
         Path(options.out),
@@ -172,6 +174,9 @@ def _parser() -> ArgumentParser:
     evaluate.add_argument(
         "--all-rows", action="store_true", help="also rows of subjects that training has seen"
     )
+    for option in fields(ComparisonOptions):
+        if option.name in ("mapped", "within_groups"):
+            _add(evaluate, ComparisonOptions, option)
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
     )

@@ -1,4 +1,4 @@
-"""The main job: a table to a run folder, and a run folder to evaluations and predictions."""
+"""The main job: a table to a run folder, with a trained and evaluated model."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from finecorr.data.corruption import replace_labels
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import ImageDataModule, ImageDataset
 from finecorr.data.splits import Fold, split_table
-from finecorr.data.table import ImageTable, TableOptions, read_folder, read_table
+from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
-from finecorr.evaluation.agreement import MEASURES
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
+from finecorr.evaluation.measures import MEANINGS
 from finecorr.files import replacing
-from finecorr.models import training
+from finecorr.models import outliers, training
 from finecorr.models.regressor import Architecture
 from finecorr.models.training import TrainingOptions
 
@@ -81,12 +81,13 @@ class Evaluation:
     def summary(self) -> str:
         """The metrics as a text table."""
         lines = []
+        width = self.metrics["metric"].str.len().max() + 2
         for target, rows in self.metrics.groupby("target", sort=False):
-            lines += [f"{target}", f"  {'':6}{'value':>9}   95 % interval"]
+            lines += [f"{target}", f"  {'':{width}}{'value':>9}   95 % interval"]
             for row in rows.itertuples():
                 interval = f"{row.low:.4g} to {row.high:.4g}"
-                meaning = MEASURES[str(row.metric)]
-                lines.append(f"  {row.metric:6}{row.value:9.4g}   {interval:20} {meaning}")
+                meaning = MEANINGS[str(row.metric)]
+                lines.append(f"  {row.metric:{width}}{row.value:9.4g}   {interval:20} {meaning}")
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 
@@ -101,7 +102,8 @@ def train(
     """Trains a model on a table, and evaluates it on the test split.
 
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
-    `logs/`, `model.safetensors`, and of the test split `metrics.csv`, `predictions.csv`,
+    `logs/`, `model.safetensors`, `outliers.csv` (the training labels that the loss set aside: in
+    how many of the `epochs`), and of the test split `metrics.csv`, `predictions.csv`,
     `scatter.png` and `bland_altman.png`.
 
     Raises:
@@ -110,7 +112,7 @@ def train(
     """
     for options in (image_options, augmentation_options, training_options):
         options.check()
-    table_options = _absolute(table_options)
+    table_options = absolute(table_options)
     config = _config(
         table_options, image_options, augmentation_options, training_options, run_options
     )
@@ -135,7 +137,7 @@ def train(
         _remove_run(out)
     out.mkdir(parents=True, exist_ok=True)
     _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    _write_table(out / SPLITS, record)
+    write_table(out / SPLITS, record)
 
     lengths = table_options.lengths
     data = ImageDataModule(
@@ -152,11 +154,12 @@ def train(
         image_options.image_size,
         len(table.target_columns),
     )
-    regressor = training.train(data, architecture, training_options, out, resume=run_options.resume)
-    predictions = training.predict(regressor, data.rows("test"))
-    evaluation = _evaluate(table.take(np.array(data.indices["test"])), predictions, out)
+    trained = training.train(data, architecture, training_options, out, resume=run_options.resume)
+    write_table(out / outliers.FILE, outliers.outlier_table(trained.outliers, table, targets))
+    predictions = training.predict(trained.regressor, data.rows("test"))
+    evaluation = evaluate_predictions(table.take(np.array(data.indices["test"])), predictions, out)
     # The model comes last: a folder that has it is finished.
-    bundle.save(bundle.Bundle(regressor, table_options, image_options), out)
+    bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
     shutil.rmtree(out / training.CHECKPOINTS)
     return evaluation
 
@@ -170,130 +173,14 @@ def differences(
 ) -> list[str]:
     """The flags in which `train` with these options would differ from the run in its folder."""
     options = (image_options, augmentation_options, training_options, run_options)
-    return _differences(run_options.out, _config(_absolute(table_options), *options))
+    return _differences(run_options.out, _config(absolute(table_options), *options))
 
 
-def evaluate(
-    run: Path,
-    overrides: dict[str, Any],
-    out: Path,
-    *,
-    all_rows: bool = False,
-    overwrite: bool = False,
-) -> tuple[Evaluation, int]:
-    """Evaluates a run's model on a table, leaving out what it was trained on.
-
-    Args:
-        run: the run folder.
-        overrides: fields of `TableOptions` that differ from the run's.
-        out: folder for `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`.
-        all_rows: also evaluate on rows of subjects that training or validation have seen.
-        overwrite: replace an evaluation that is in `out`.
-
-    Returns:
-        The evaluation, and how many rows were left out.
-
-    Raises:
-        InputError: the run, the table or an image is at fault; nothing was written.
-    """
-    if (out / METRICS).exists() and not overwrite:
-        raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
-    model = bundle.load(run)
-    options = _overridden(model.table, overrides)
-    if len(options.target_columns) != len(model.table.target_columns):
-        raise InputError(f"the model predicts {list(model.table.target_columns)}, in this order")
-    table = read_table(options)
-    keep = table.labelled & (all_rows | ~_seen(run, table, options, model.table))
-    left_out = int((table.labelled & ~keep).sum())
-    table = table.take(np.flatnonzero(keep))
-    for column, labels in zip(
-        table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
-    ):
-        if labels < 2:
-            raise InputError(
-                f"{options.table}: {labels} labels of {column!r} are left after leaving out "
-                f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
-                "on those, too"
-            )
-    predictions = _predict(model, table, options)
-    out.mkdir(parents=True, exist_ok=True)
-    return _evaluate(table, predictions, out), left_out
-
-
-def predict(
-    run: Path,
-    overrides: dict[str, Any],
-    out: Path,
-    *,
-    pixel_size: float | None = None,
-    overwrite: bool = False,
-) -> pd.DataFrame:
-    """Predicts for every row of a table or every image of a folder, and writes a CSV file.
-
-    Args:
-        run: the run folder.
-        overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
-        out: the CSV file.
-        pixel_size: of all images, for a model of lengths where no column gives it.
-        overwrite: replace the file if it is there.
-
-    Returns:
-        What was written: `image`, and a column for each target.
-
-    Raises:
-        InputError: the run, the table or an image is at fault; nothing was written.
-    """
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already: choose another name, or use --overwrite")
-    model = bundle.load(run)
-    options = _overridden(model.table, overrides)
-    if pixel_size is not None and not 0 < pixel_size < float("inf"):
-        raise InputError(f"--pixel-size must be positive, not {pixel_size}")
-    if options.table.is_dir():
-        table = read_folder(options.table, options)
-        if any(options.lengths) and pixel_size is None:
-            raise InputError(
-                f"the model predicts {', '.join(options.target_columns)} in units of length and a "
-                "folder has no pixel sizes: give --pixel-size, or a table with a column "
-                f"{options.pixel_size_column!r}"
-            )
-    else:
-        columns = options
-        if pixel_size is not None:
-            columns = replace(options, pixel_size_column=None, length_columns=None)
-        # Each image is predicted for itself, whoever it is of.
-        columns = replace(columns, group_column=None, group_pattern=None)
-        table = read_table(columns, need_targets=False)
-    if pixel_size is not None:
-        table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
-    predictions = _predict(model, table, options)
-    frame = pd.DataFrame({"image": table.names})
-    for column, values in zip(options.target_columns, predictions.T, strict=True):
-        frame[column] = values
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _write_table(out, frame)
-    return frame
-
-
-def _absolute(options: TableOptions) -> TableOptions:
+def absolute(options: TableOptions) -> TableOptions:
     """So that the run can be repeated from anywhere."""
     table = options.table.absolute()
     root = options.image_root if options.image_root is not None else table.parent
     return replace(options, table=table, image_root=root.absolute())
-
-
-def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
-    """The options of the training with others in their place.
-
-    Another table has its own root, and one way to name the subject takes the place of the other.
-    What only training needs is not asked for.
-    """
-    implied: dict[str, Any] = {"split_column": None, "weight_column": None}
-    if "table" in overrides:
-        implied["image_root"] = None
-    if "group_column" in overrides or "group_pattern" in overrides:
-        implied |= {"group_column": None, "group_pattern": None}
-    return _absolute(replace(trained, **{**implied, **overrides}))
 
 
 def _config(*options: Any) -> dict[str, Any]:
@@ -345,7 +232,17 @@ def _differences(out: Path, config: dict[str, Any]) -> list[str]:
 
 def _remove_run(out: Path) -> None:
     """Removes what a run writes, and nothing else that may be in its folder."""
-    for name in (CONFIG, SPLITS, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE):
+    files = (
+        CONFIG,
+        SPLITS,
+        outliers.FILE,
+        METRICS,
+        PREDICTIONS,
+        SCATTER,
+        BLAND_ALTMAN,
+        bundle.FILE,
+    )
+    for name in files:
         (out / name).unlink(missing_ok=True)
     for name in (training.LOGS, training.CHECKPOINTS):
         shutil.rmtree(out / name, ignore_errors=True)
@@ -375,49 +272,41 @@ def _check_same_rows(out: Path, record: pd.DataFrame) -> None:
         raise InputError(f"the table is no longer the one that {out} was started with")
 
 
-def _seen(
-    run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
-) -> NDArray[np.bool_]:
-    """`(n,)`: whether training or validation have seen the row's image, or its subject."""
-    if not (run / SPLITS).exists() or trained.image_root is None:
-        return np.zeros(len(table), dtype=np.bool_)
-    record = pd.read_csv(run / SPLITS, dtype="string")
-    record = record[record["split"] != "test"]
-    seen_images = {(trained.image_root / name).resolve() for name in record["image"]}
-    seen = np.array([image.resolve() in seen_images for image in table.images])
-    # Under another root, a subject of the same name is somebody else.
-    if options.image_root == trained.image_root:
-        seen |= np.isin(table.groups, record["group"].to_numpy(dtype=str))
-    return seen
+def evaluate_predictions(
+    table: ImageTable,
+    predictions: NDArray[np.float64],
+    out: Path,
+    *,
+    mapped: bool = False,
+    within: bool = False,
+) -> Evaluation:
+    """Evaluates predictions for the rows of a table, and writes `metrics.csv`, `predictions.csv`,
+    `scatter.png` and `bland_altman.png` into `out`.
 
-
-def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> NDArray[np.float64]:
-    images = Images(table, model.images)
-    dataset = ImageDataset(table, images, options.lengths)
-    return training.predict(model.regressor, dataset)
-
-
-def _evaluate(table: ImageTable, predictions: NDArray[np.float64], out: Path) -> Evaluation:
-    """Evaluates predictions for the rows of a table, and writes the files into `out`."""
+    `mapped` and `within` add measures, as in
+    `finecorr.evaluation.bootstrap.agreement_with_intervals`.
+    """
     frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
     metrics, panels = [], []
     for i, column in enumerate(table.target_columns):
         truth, predicted = table.targets[:, i], predictions[:, i]
         frame[column], frame[f"predicted {column}"] = truth, predicted
-        result = agreement_with_intervals(predicted, truth, table.groups)
+        result = agreement_with_intervals(
+            predicted, truth, table.groups, mapped=mapped, within=within
+        )
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
-    _write_table(out / PREDICTIONS, frame)
+    write_table(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)
-    _write_table(out / METRICS, evaluation.metrics)
+    write_table(out / METRICS, evaluation.metrics)
     return evaluation
 
 
-def _write_table(path: Path, frame: pd.DataFrame) -> None:
+def write_table(path: Path, frame: pd.DataFrame) -> None:
     _write_text(path, frame.to_csv(index=False))
 
 

@@ -5,9 +5,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from finecorr.comparison.summary import COMPARED, shared_trainings, summarise, table_text
+from finecorr.comparison.summary import (
+    measure_each,
+    rank_losses,
+    shared_trainings,
+    summarise,
+)
+from finecorr.comparison.tables import ranking_text, table_text
 from finecorr.evaluation.agreement import agreement
+from finecorr.evaluation.within import correlation_within_groups
 
+COMPARED = ("PLCC", "SRCC", "KRCC", "CCC", "MAE", "RMSE", "R2")
 NOISE = {"exact": 0.1, "good": 0.5, "alike": 0.5, "bad": 3.0}
 
 
@@ -113,3 +121,45 @@ def test_tables(predictions: pd.DataFrame) -> None:
     latex = table_text(metrics, "latex")
     assert r"very\_exact" in latex
     assert latex.count(r"\textbf{") == len(COMPARED)
+    ranks = rank_losses(measure_each(predictions))
+    assert ranks is not None
+    lines = ranking_text(ranks, "markdown").splitlines()
+    assert lines[0] == "| loss | mean rank | mean SRCC | first |"
+    assert lines[2].startswith("| exact | 1.00 (1.00 to 1.00) | 0.99")
+    assert lines[2].endswith("| 4 |")
+
+
+def test_each_training_is_measured(predictions: pd.DataFrame) -> None:
+    results = measure_each(predictions, mapped=True, within=True)
+    assert len(results) == len(NOISE) * 4 * (10 + 2 + 3)
+    part = predictions.query("loss == 'bad' and fold == 2 and seed == 1").dropna(subset="truth")
+    prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+    found = results.query("loss == 'bad' and fold == 2 and seed == 1")
+    values = found.set_index("metric")["value"].to_dict()
+    for metric, value in agreement(prediction, truth, mapped=True).items():
+        assert values[metric] == pytest.approx(value)
+    within = correlation_within_groups(prediction, truth, part["group"].to_numpy(dtype=str))
+    for metric in ("PLCC", "SRCC", "KRCC"):
+        assert values[f"{metric} within"] == pytest.approx(within[metric].mean())
+
+
+def test_further_measures_are_compared_as_well(predictions: pd.DataFrame) -> None:
+    metrics = summarise(predictions, mapped=True, within=True, resamples=100)
+    further = ["PLCC mapped", "RMSE mapped", "PLCC within", "SRCC within", "KRCC within"]
+    assert list(metrics["metric"].unique()) == [*COMPARED, *further]
+    best = metrics[metrics["p"].isna()].set_index("metric")["loss"]
+    assert (best == "exact").all()
+
+
+def test_losses_are_ranked_in_each_fold_and_seed(predictions: pd.DataFrame) -> None:
+    results = measure_each(predictions)
+    ranks = rank_losses(results)
+    assert ranks is not None
+    found = ranks.set_index("loss")
+    assert found["mean_rank"].to_dict() == {"exact": 1, "good": 2.5, "alike": 2.5, "bad": 4}
+    undefined = (results["loss"] == "bad") & (results["fold"] == 1) & (results["seed"] == 1)
+    results.loc[undefined & (results["metric"] == "SRCC"), "value"] = np.nan
+    without = rank_losses(results)
+    assert without is not None
+    assert without.set_index("loss")["best"]["exact"] == 3
+    assert rank_losses(results[results["loss"] == "bad"]) is None

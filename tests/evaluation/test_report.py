@@ -172,7 +172,8 @@ def sample(cases: int = 60, losses: tuple[str, ...] = LOSSES, *, suspects: bool 
         table = pd.DataFrame({"loss": loss, "metric": list(values), "value": list(values.values())})
         p = 0.01 if i else NAN
         tables.append(table.assign(low=table["value"] - 0.1, high=table["value"] + 0.1, p=p))
-    found = pd.DataFrame({"case": [9, 3], "label": [120.0, 80.0], "score": 5.5, "times": [1, 12]})
+    found = pd.DataFrame({"case": [9, 3], "prediction": [120.0, 80.0], "score": [5.5, 3.75]})
+    aside = pd.DataFrame({"case": 13, "label": [99.5], "set_aside": 12, "epochs": 20})
     target = Target(
         "head <circumference>", "mm", truth, models, pd.concat(tables, ignore_index=True)
     )
@@ -181,7 +182,7 @@ def sample(cases: int = 60, losses: tuple[str, ...] = LOSSES, *, suspects: bool 
     return Report(
         f"Title {HOSTILE}",
         pd.DataFrame({"row": np.arange(cases) + 2, "image": names, "group": np.arange(cases) // 2}),
-        [dataclasses.replace(target, suspects=found if suspects else None)],
+        [dataclasses.replace(target, suspects=found, set_aside=aside) if suspects else target],
         [thumbnail(np.full((1, 20, 30), i / cases)) for i in range(cases)],
         {"Command": f"finecorr compare {HOSTILE}"},
     )
@@ -198,14 +199,36 @@ def test_lengths_must_agree_and_nothing_is_written(tmp_path: Path) -> None:
 
 
 def test_the_page_stays_below_15_mb(tmp_path: Path) -> None:
-    """With pictures that do not fit, those of the largest errors and of the suspects are kept."""
+    """With pictures that do not fit, those of the largest errors and of the galleries are kept."""
     noise = np.random.default_rng(0)
     heavy = [b"\xff\xd8\xff" + noise.bytes(400_000) for _ in range(60)]
     write_report(dataclasses.replace(sample(), thumbnails=heavy), tmp_path / "report.html")
     assert 13e6 < (tmp_path / "report.html").stat().st_size < 15e6
     text = (tmp_path / "report.html").read_text()
-    assert all(data_uri(heavy[case]) in text for case in (3, 7, 9))
+    assert all(data_uri(heavy[case]) in text for case in (3, 7, 9, 13))
     assert "Pictures of 43 cases with small errors are left out" in text
+
+
+def test_galleries_of_labels_that_may_be_wrong(tmp_path: Path) -> None:
+    report = sample()
+    write_report(report, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    _, suspects, aside = re.split("Suspected wrong labels|Set aside in training", text)
+    assert re.findall(r'data-case="(\d+)"', suspects) == ["9", "3"]
+    assert "predicted 120 mm" in suspects
+    assert "score 3.75" in suspects
+    assert re.findall(r'data-case="(\d+)"', aside) == ["13"]
+    assert "label 99.5 mm" in aside
+    assert "in 12 of 20 epochs" in aside
+
+    many = pd.DataFrame({"case": range(50), "prediction": 1.0, "score": 9.0})
+    target = dataclasses.replace(report.targets[0], suspects=many)
+    write_report(dataclasses.replace(report, targets=[target]), tmp_path / "report.html")
+    _, suspects, _ = re.split(
+        "Suspected wrong labels|Set aside in training", (tmp_path / "report.html").read_text()
+    )
+    assert len(re.findall("data-case", suspects)) == 40
+    assert "Another 10 are left out here." in suspects
 
 
 def test_without_metrics_labels_or_predictions(tmp_path: Path) -> None:
@@ -325,9 +348,9 @@ def test_page_renders(opened: Chromium) -> None:
             np.array(opened.run(f"{drawn}.{axis}"), dtype=float), values, atol=1e-5
         )
     hardest = opened.run("[...document.querySelectorAll('.card')].map(n => +n.dataset.case)")
-    assert len(hardest) == 20 + 2
+    assert len(hardest) == 20 + 2 + 1
     assert hardest[0] == 7
-    assert hardest[20:] == [9, 3]
+    assert hardest[20:] == [9, 3, 13]
     labels = opened.run("document.querySelector('[data-plots=distribution]').textContent")
     assert "<b>huber</b>" in labels
     assert opened.run("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
@@ -432,7 +455,9 @@ def test_one_loss_without_images(browser: Chromium, tmp_path: Path) -> None:
     for opened in opening(browser, report, tmp_path):
         heads = opened.run("[...document.querySelectorAll('h3')].map(n => n.textContent)")
         assert heads[0] == "Agreement with the truth"
-        assert not {"Learning curves", "Suspected wrong labels"} & set(heads)
+        assert not {"Learning curves", "Suspected wrong labels", "Set aside in training"} & set(
+            heads
+        )
         assert opened.run("document.images.length") == 0
         assert opened.run("document.querySelectorAll('nav a').length") == 2
         opened.click(*dots(opened, "scatter", 7)[0])

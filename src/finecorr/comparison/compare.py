@@ -6,17 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from finecorr import pages
 from finecorr.comparison.execution import Failure, execute, log_of
 from finecorr.comparison.page import write_page
 from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
-from finecorr.comparison.summary import CRITERION, shared_trainings, summarise, table_text
+from finecorr.comparison.summary import (
+    CRITERION,
+    measure_each,
+    rank_losses,
+    shared_trainings,
+    summarise,
+)
+from finecorr.comparison.tables import Style, ranking_text, table_text
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
-from finecorr.evaluation.agreement import agreement
 from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import replacing
 from finecorr.models.training import TrainingOptions
@@ -26,7 +32,6 @@ RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
 SUMMARY = "summary.md"
 LATEX = "summary.tex"
-REPORT = "report.html"
 RUN = ("loss", "fold", "seed")
 """What tells a training of a comparison from the others."""
 
@@ -35,13 +40,13 @@ RUN = ("loss", "fold", "seed")
 class Comparison:
     """What came out of the trainings that did not fail."""
 
-    metrics: dict[str, pd.DataFrame]
-    """For each target, as `finecorr.comparison.summary.summarise` gives them."""
+    findings: dict[str, pages.Findings]
+    """For each target."""
     failures: Sequence[Failure]
 
     def text(self) -> str:
-        """The verdict and a table for each target, in Markdown."""
-        return "\n".join(_section(target, metrics) for target, metrics in self.metrics.items())
+        """The verdict and the tables for each target, in Markdown."""
+        return "\n".join(_section(target, found) for target, found in self.findings.items())
 
 
 def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -> Comparison:
@@ -58,8 +63,8 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
             failed that there is nothing to compare.
         finecorr.models.training.Interrupted: Ctrl-C.
     """
-    for part in (data.images, data.augmentation):
-        part.check()
+    data.images.check()
+    data.augmentation.check()
     runs = plan(options, data, training)
     _check_unchanged(runs, options.out)
     table = read_table(data.table)
@@ -75,20 +80,23 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     if shared_trainings(predictions).empty:
         reasons = "; ".join(map(explain, failures))
         raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
-    metrics = {
-        str(target): summarise(part) for target, part in predictions.groupby("target", sort=False)
-    }
-    comparison = Comparison(metrics, failures)
+    findings, results = {}, []
+    for target, part in predictions.groupby("target", sort=False):
+        measured = measure_each(part, mapped=options.mapped, within=options.within_groups)
+        results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
+        metrics = summarise(part, mapped=options.mapped, within=options.within_groups)
+        findings[str(target)] = pages.Findings(metrics, rank_losses(measured))
+    comparison = Comparison(findings, failures)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     with replacing(options.out / RESULTS) as temporary:
-        _results(predictions).to_csv(temporary, index=False)
+        pd.concat(results).to_csv(temporary, index=False)
     with replacing(options.out / SUMMARY) as temporary:
         temporary.write_text(comparison.text(), encoding="utf-8")
     with replacing(options.out / LATEX) as temporary:
-        tables = [table_text(part, "latex") for part in metrics.values()]
+        tables = [_tables(found, "latex") for found in findings.values()]
         temporary.write_text("\n".join(tables), encoding="utf-8")
-    write_page(options.out / REPORT, table, finished, options, predictions, metrics)
+    write_page(options.out / pages.REPORT, table, finished, options, predictions, findings)
     return comparison
 
 
@@ -97,9 +105,14 @@ def explain(failure: Failure) -> str:
     return f"{failure.run.name}: {failure.reason} (see {log_of(failure.run)})"
 
 
-def _section(target: str, metrics: pd.DataFrame) -> str:
-    said = verdict(metrics, CRITERION)
-    return f"## {target}\n\n{said.headline} {said.explanation}\n\n{table_text(metrics, 'markdown')}"
+def _section(target: str, found: pages.Findings) -> str:
+    said = verdict(found.metrics, CRITERION)
+    return f"## {target}\n\n{said.headline} {said.explanation}\n\n{_tables(found, 'markdown')}"
+
+
+def _tables(found: pages.Findings, style: Style) -> str:
+    ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, style)}"
+    return f"{table_text(found.metrics, style)}{ranks}"
 
 
 def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
@@ -134,12 +147,3 @@ def _predictions(run: Run) -> pd.DataFrame:
         parts.append(part)
     long = pd.concat(parts, ignore_index=True)
     return long.assign(loss=run.loss, fold=run.fold, seed=run.seed)[[*RUN, *long.columns]]
-
-
-def _results(predictions: pd.DataFrame) -> pd.DataFrame:
-    rows = []
-    known = predictions[np.isfinite(predictions["truth"])]
-    for key, part in known.groupby([*RUN, "target"], sort=False):
-        measures = agreement(part["prediction"].to_numpy(), part["truth"].to_numpy())
-        rows += [(*key, metric, value) for metric, value in measures.items()]
-    return pd.DataFrame(rows, columns=[*RUN, "target", "metric", "value"])

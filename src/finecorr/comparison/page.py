@@ -1,24 +1,16 @@
-"""The page of a comparison: what its trainings left in their folders, as a report."""
+"""The page of a comparison."""
 
 from __future__ import annotations
 
-import platform
-import sys
 from collections.abc import Mapping, Sequence
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-import torch
 
-import finecorr
+from finecorr import pages
 from finecorr.comparison.plan import ComparisonOptions, Run
-from finecorr.data.images import Images
 from finecorr.data.table import ImageTable
-from finecorr.evaluation.report.page import Model, Report, Target, write_report
-from finecorr.evaluation.report.thumbnails import thumbnail
-from finecorr.models import training
 
 
 def write_page(
@@ -27,7 +19,7 @@ def write_page(
     runs: Sequence[Run],
     options: ComparisonOptions,
     predictions: pd.DataFrame,
-    metrics: Mapping[str, pd.DataFrame],
+    findings: Mapping[str, pages.Findings],
 ) -> None:
     """Writes the page.
 
@@ -37,53 +29,38 @@ def write_page(
         runs: the finished trainings.
         options: of the comparison.
         predictions: of the test splits: `loss`, `target`, `row`, `prediction` at least.
-        metrics: of each target, as `finecorr.comparison.summary.summarise` gives them.
+        findings: of each target.
     """
-    images = Images(table, runs[0].data.images)
-    curves = {loss: _curve([run for run in runs if run.loss == loss]) for loss in options.losses}
-    targets = []
-    for i, name in enumerate(table.target_columns):
-        of_target = predictions[predictions["target"] == name]
-        mean = of_target.groupby(["loss", "row"])["prediction"].mean()
-        models = [
-            Model(loss, mean[loss].reindex(table.rows).to_numpy(), curves[loss])
-            for loss in options.losses
-            if loss in mean.index.get_level_values("loss")
-        ]
-        targets.append(Target(name, None, table.targets[:, i], models, metrics[name]))
-    report = Report(
+    means = predictions.pivot_table(
+        index="row", columns=["loss", "target"], values="prediction", dropna=False
+    ).reindex(table.rows)
+    predictors = [
+        pages.Predictor(
+            loss,
+            np.stack([means[loss, target] for target in table.target_columns], axis=1),
+            [run.folder for run in runs if run.loss == loss],
+        )
+        for loss in options.losses
+        if loss in means.columns.get_level_values("loss")
+    ]
+    pages.write_page(
+        path,
         f"Losses compared on {table.source.name}",
-        pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
-        targets,
-        [thumbnail(images[i].float().numpy()) for i in range(len(table))],
+        table,
+        runs[0].data.images,
+        predictors,
+        findings,
         _provenance(table, runs, options),
     )
-    write_report(report, path)
-
-
-def _curve(runs: Sequence[Run]) -> pd.DataFrame | None:
-    """Means over folds and seeds: `epoch`, `loss`, `validation`."""
-    logs = [
-        pd.read_csv(path)
-        for run in runs
-        for path in sorted((run.folder / training.LOGS).glob("version_*/metrics.csv"))
-    ]
-    if not logs:
-        return None
-    means = pd.concat(logs).groupby("epoch")[["loss", "validation_SRCC"]].mean().reset_index()
-    return means.rename(columns={"validation_SRCC": "validation"})
 
 
 def _provenance(
     table: ImageTable, runs: Sequence[Run], options: ComparisonOptions
 ) -> dict[str, str]:
     run = runs[0]
-    subjects, images = len(set(table.groups)), len(table)
     trained, (height, width) = run.training, run.data.images.image_size
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    packages = ("torch", "lightning", "monai", "numpy", "scipy")
     return {
-        "Data": f"{table.source}: {images} images of {subjects} subjects",
+        "Data": pages.described(table),
         "Splits": (
             f"{options.folds} folds by subject, each the test split in turn; {options.seeds} "
             "trainings of each loss and fold, from different initial weights"
@@ -95,10 +72,4 @@ def _provenance(
             f"schedule to {trained.learning_rate:g}"
         ),
         "Wrong labels on purpose": f"{options.corrupt_labels:.0%} of the training rows",
-        "Versions": ", ".join(
-            [f"finecorr {finecorr.__version__}", *(f"{name} {version(name)}" for name in packages)]
-        ),
-        "Hardware": f"{device}, {platform.machine()}, Python {platform.python_version()}",
-        "Date": date.today().isoformat(),
-        "Again": f"finecorr {' '.join(sys.argv[1:])}",
     }

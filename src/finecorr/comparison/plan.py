@@ -49,6 +49,14 @@ class ComparisonOptions:
         default=0.0,
         metadata={"help": "share of the training rows that get another row's label"},
     )
+    mapped: bool = field(
+        default=False,
+        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
+    )
+    within_groups: bool = field(
+        default=False,
+        metadata={"help": "also correlations within each subject, and their mean"},
+    )
     workers: int = field(default=1, metadata={"help": "trainings side by side"})
 
     def check(self) -> None:

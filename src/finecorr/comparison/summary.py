@@ -1,31 +1,32 @@
-"""What the test splits say about the losses: values, intervals, corrected p-values, tables."""
+"""What the test splits say about the losses: values, intervals, corrected p-values, ranks."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.evaluation.agreement import MEASURES, Agreement
 from finecorr.evaluation.bootstrap import distributions
-from finecorr.evaluation.comparison import holm
+from finecorr.evaluation.comparison import holm, ranking
+from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
 from finecorr.evaluation.report.verdict import (
     LOWER_IS_BETTER,
-    SIGNIFICANCE,
-    best_first,
-    interval_text,
-    measure_text,
 )
 
-COMPARED = ("PLCC", "SRCC", "KRCC", "CCC", "MAE", "RMSE", "R2")
+_NOT_COMPARED = frozenset({"bias", "LLoA", "ULoA"})
+"""The other measures of an error have no best."""
 CRITERION = "SRCC"
 RESAMPLES = 2000
 
 
-def summarise(predictions: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.DataFrame:
+def summarise(
+    predictions: pd.DataFrame,
+    *,
+    mapped: bool = False,
+    within: bool = False,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
     """The mean of each measure over folds and seeds, with intervals, and p against the best loss.
 
     Subjects are drawn with replacement, the same for all losses, and each fold's measures are taken
@@ -37,20 +38,20 @@ def summarise(predictions: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.Da
 
     Args:
         predictions: of one target: `loss`, `fold`, `seed`, `row`, `group`, `truth`, `prediction`.
+        mapped: add `MAPPED_MEASURES`.
+        within: add `WITHIN_MEASURES`.
         resamples: number of bootstrap samples.
 
     Returns:
         `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best.
     """
-    shared = shared_trainings(predictions)
-    known = predictions.merge(shared, on=["fold", "seed"])
-    known = known[np.isfinite(known["truth"])]
+    known = _known(predictions)
     columns = ["loss", "metric", "value", "low", "high", "p"]
-    means = _Means(known)
+    means = _Means(known, mapped=mapped, within=within)
     found = distributions(means, means.member, resamples, "percentile", seed=0)
-    of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(COMPARED))
+    of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(means.metrics))
     rows = []
-    for m, metric in enumerate(COMPARED):
+    for m, metric in enumerate(means.metrics):
         best = means.best[m]
         raw = np.array([distribution.p_value() for distribution in of_difference[:, m]])
         p = np.insert(holm(np.delete(raw, best)), best, np.nan)
@@ -58,6 +59,40 @@ def summarise(predictions: pd.DataFrame, *, resamples: int = RESAMPLES) -> pd.Da
             low, high = of_value[i, m].interval(0.95)
             rows.append((loss, metric, means.values[i, m], low, high, p[i]))
     return pd.DataFrame(rows, columns=columns)
+
+
+def measure_each(
+    predictions: pd.DataFrame, *, mapped: bool = False, within: bool = False
+) -> pd.DataFrame:
+    """`loss`, `fold`, `seed`, `metric` and `value` of each training, of all measures.
+
+    Args:
+        predictions, mapped, within: as for `summarise`.
+    """
+    rows = []
+    known = predictions[np.isfinite(predictions["truth"])]
+    for key, part in known.groupby(["loss", "fold", "seed"], sort=False):
+        measures = _measures(part, mapped=mapped, within=within)
+        values = measures(np.ones((len(part), 1)))[:, 0]
+        rows += [(*key, *row) for row in zip(measures.names, values.tolist(), strict=True)]
+    return pd.DataFrame(rows, columns=["loss", "fold", "seed", "metric", "value"])
+
+
+def rank_losses(results: pd.DataFrame) -> pd.DataFrame | None:
+    """The mean rank of each loss by `CRITERION` over the folds and seeds where all have a value,
+    as `finecorr.evaluation.comparison.ranking` gives it; None where there is nothing to rank.
+
+    Args:
+        results: of `measure_each`.
+    """
+    values = results[results["metric"] == CRITERION].dropna(subset="value")
+    shared = values.merge(shared_trainings(values), on=["fold", "seed"])
+    return ranking(shared) if shared["loss"].nunique() > 1 else None
+
+
+def _known(predictions: pd.DataFrame) -> pd.DataFrame:
+    shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
+    return shared.dropna(subset="truth")
 
 
 def shared_trainings(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -68,59 +103,43 @@ def shared_trainings(predictions: pd.DataFrame) -> pd.DataFrame:
     return shared.index.to_frame(index=False)
 
 
-def table_text(metrics: pd.DataFrame, style: Literal["markdown", "latex"]) -> str:
-    """A table for a paper: values with intervals, the best in bold, a dagger where a loss is worse
-    than the best with p < 0.05."""
-    bold, dagger = ("**{}**", "†") if style == "markdown" else (r"\textbf{{{}}}", r"$^\dagger$")
-    cells = {}
-    for metric in COMPARED:
-        rows = metrics[metrics["metric"] == metric].set_index("loss")
-        best = best_first(metrics, metric)["loss"].iloc[0]
-        cells[metric] = {
-            loss: _cell(row, metric, bold if loss == best else "{}", dagger)
-            for loss, row in rows.iterrows()
-        }
-    table = pd.DataFrame(cells).rename_axis("loss").reset_index()
-    if style == "markdown":
-        lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.to_numpy().tolist()]
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    table["loss"] = table["loss"].str.replace("_", r"\_")
-    return table.to_latex(index=False, column_format="l" + "c" * len(COMPARED))
-
-
-def _cell(row: pd.Series[float], metric: str, form: str, dagger: str) -> str:
-    value = form.format(measure_text(metric, row["value"]))
-    mark = dagger if row["p"] < SIGNIFICANCE else ""
-    return f"{value}{mark} ({interval_text(metric, row['low'], row['high'])})"
-
-
 class _Means:
     """For any number of each row: `(2, losses, measures, sets)`, the mean of each measure over
     folds and seeds, and its difference from that of the loss which is best on all rows."""
 
-    def __init__(self, predictions: pd.DataFrame) -> None:
+    def __init__(self, predictions: pd.DataFrame, *, mapped: bool, within: bool) -> None:
         rows = predictions.drop_duplicates("row").reset_index()
         self.member = np.unique(rows["group"].to_numpy(dtype=str), return_inverse=True)[1]
         place = pd.Series(rows.index, index=rows["row"])
-        self._parts: dict[str, list[tuple[NDArray[np.intp], Agreement]]] = {}
+        self._parts: dict[str, list[tuple[NDArray[np.intp], Measures]]] = {}
         for (loss, _, _), part in predictions.groupby(["loss", "fold", "seed"], sort=False):
-            agreement = Agreement(part["prediction"].to_numpy(), part["truth"].to_numpy())
-            self._parts.setdefault(str(loss), []).append((place[part["row"]].to_numpy(), agreement))
+            measures = _measures(part, mapped=mapped, within=within)
+            self._parts.setdefault(str(loss), []).append((place[part["row"]].to_numpy(), measures))
         self.losses = list(self._parts)
+        self._compared = [i for i, name in enumerate(measures.names) if name not in _NOT_COMPARED]
+        self.metrics = [measures.names[i] for i in self._compared]
         self.values = self._means(np.ones((len(rows), 1)))[..., 0]
-        sign = np.where([metric in LOWER_IS_BETTER for metric in COMPARED], -1, 1)
+        sign = np.where([metric in LOWER_IS_BETTER for metric in self.metrics], -1, 1)
         self.best = np.nan_to_num(sign * self.values, nan=-np.inf).argmax(0)
 
     def __call__(self, weight: Array) -> Array:
         means = self._means(weight)
-        best = means[self.best, np.arange(len(COMPARED))]
+        best = means[self.best, np.arange(len(self.metrics))]
         return np.stack([means, means - best])
 
     def _means(self, weight: Array) -> Array:
-        names = [list(MEASURES).index(metric) for metric in COMPARED]
         return np.stack(
             [
-                np.mean([agreement(weight[rows])[names] for rows, agreement in parts], axis=0)
+                np.mean(
+                    [measures(weight[rows])[self._compared] for rows, measures in parts], axis=0
+                )
                 for parts in self._parts.values()
             ]
         )
+
+
+def _measures(part: pd.DataFrame, *, mapped: bool, within: bool) -> Measures:
+    """Of one training."""
+    member = np.unique(part["group"].to_numpy(dtype=str), return_inverse=True)[1]
+    prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+    return Measures(prediction, truth, member, mapped=mapped, within=within)

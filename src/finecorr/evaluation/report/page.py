@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from finecorr.evaluation.agreement import MAPPED_MEASURES, MEASURES, limits_of_agreement
+from finecorr.evaluation.agreement import limits_of_agreement
+from finecorr.evaluation.measures import MEANINGS
 from finecorr.evaluation.report.thumbnails import data_uri
 from finecorr.evaluation.report.verdict import (
     LOWER_IS_BETTER,
@@ -32,11 +33,10 @@ Array = NDArray[np.float64]
 
 # The others of an error, bias and limits, have no best.
 _RANKED = {
-    name: meaning
-    for name, meaning in {**MEASURES, **MAPPED_MEASURES}.items()
-    if name not in ("bias", "LLoA", "ULoA")
+    name: meaning for name, meaning in MEANINGS.items() if name not in ("bias", "LLoA", "ULoA")
 }
 _HARDEST = 20
+_GALLERY = 40
 _SIZES = 8
 """Bins for the error by size of target."""
 _CASES_IN_BIN = 10
@@ -69,10 +69,15 @@ class Target:
     """`loss`, `metric`, `value`, `low`, `high` and `p`, as `verdict` takes it."""
     criterion: str = "SRCC"
     """The metric that decides which loss is best."""
+    ranking: pd.DataFrame | None = None
+    """By the criterion over folds and seeds, as `finecorr.evaluation.comparison.ranking` gives
+    it."""
     suspects: pd.DataFrame | None = None
-    """Cases that the robust loss set aside: `case` (a position in `Report.cases`), the `label` that
-    it was trained with, `score` (distance from the median residual in robust standard deviations)
-    and `times` (how often)."""
+    """Cases whose labels the predictions contradict, the worst first: `case` (a position in
+    `Report.cases`), `prediction` and `score`."""
+    set_aside: pd.DataFrame | None = None
+    """Cases that a robust loss set aside in training: `case`, the `label` that it was trained with,
+    `set_aside` (in how many epochs) and `epochs` (of how many)."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +156,8 @@ def _within_limit(report: Report) -> dict[int, str]:
     for target in report.targets:
         rank = pd.Series(_mean_error(target)).rank().to_numpy()
         hardness = np.fmax(hardness, rank)
-        if target.suspects is not None:
-            hardness[target.suspects["case"].to_numpy(dtype=int)] = np.inf
+        for shown in _records(target.suspects), _records(target.set_aside):
+            hardness[[record["case"] for record in shown]] = np.inf
     kept, size = {}, 0
     for case in np.argsort(-hardness, kind="stable") if len(report.thumbnails) else []:
         file = report.thumbnails[case]
@@ -160,6 +165,11 @@ def _within_limit(report: Report) -> dict[int, str]:
             size += len(file)
             kept[int(case)] = data_uri(file)
     return kept
+
+
+def _records(gallery: pd.DataFrame | None) -> list[dict[Any, Any]]:
+    """What a gallery has room for."""
+    return [] if gallery is None else gallery.head(_GALLERY).to_dict("records")
 
 
 def _mean_error(target: Target) -> Array:
@@ -185,7 +195,6 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
     models = _best_first(target)
     best, names = models[0], [name for name in _RANKED if name in set(metrics["metric"])]
     error = _mean_error(target)
-    suspects = [] if target.suspects is None else target.suspects.to_dict("records")
     return {
         "name": target.name,
         "unit": target.unit,
@@ -194,6 +203,7 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         "measures": [{"name": name, "meaning": _RANKED[name]} for name in names],
         "rows": [_row(target, model.name, names) for model in models],
         "compared": len(models) > 1,
+        "ranking": [] if target.ranking is None else target.ranking.to_dict("records"),
         "cases": _counted(report, target),
         "columns": min(max(len(target.models), 2), 4),
         "best": best.name,
@@ -210,14 +220,29 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         "suspects": [
             {
                 **_case(report, suspect["case"]),
-                "label": _quantity(suspect["label"], target.unit),
+                "label": _quantity(target.truth[suspect["case"]], target.unit),
+                "predicted": _quantity(suspect["prediction"], target.unit),
                 "score": number_text(suspect["score"]),
-                "times": suspect["times"],
             }
-            for suspect in suspects
+            for suspect in _records(target.suspects)
         ],
+        "more_suspects": _more(target.suspects),
+        "set_aside": [
+            {
+                **_case(report, record["case"]),
+                **record,
+                "label": _quantity(record["label"], target.unit),
+            }
+            for record in _records(target.set_aside)
+        ],
+        "more_set_aside": _more(target.set_aside),
         "curves": any(model.curve is not None for model in target.models),
     }
+
+
+def _more(gallery: pd.DataFrame | None) -> int:
+    """How many cases a gallery has no room for."""
+    return 0 if gallery is None else max(len(gallery) - _GALLERY, 0)
 
 
 def _row(target: Target, loss: str, names: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,63 @@
+"""Tables for a paper, in Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from finecorr.comparison.summary import CRITERION
+from finecorr.evaluation.report.verdict import (
+    SIGNIFICANCE,
+    best_first,
+    interval_text,
+    measure_text,
+)
+
+Style = Literal["markdown", "latex"]
+
+
+def ranking_text(ranks: pd.DataFrame, style: Style) -> str:
+    """A table of what `rank_losses` returns."""
+    table = pd.DataFrame(
+        {
+            "loss": ranks["loss"],
+            "mean rank": [
+                f"{row.mean_rank:.2f} ({row.low:.2f} to {row.high:.2f})"
+                for row in ranks.itertuples()
+            ],
+            f"mean {CRITERION}": [measure_text(CRITERION, mean) for mean in ranks["mean"]],
+            "first": ranks["best"].astype(str),
+        }
+    )
+    return _table_text(table, style)
+
+
+def table_text(metrics: pd.DataFrame, style: Style) -> str:
+    """A table for a paper: values with intervals, the best in bold, a dagger where a loss is worse
+    than the best with p < 0.05."""
+    bold, dagger = ("**{}**", "†") if style == "markdown" else (r"\textbf{{{}}}", r"$^\dagger$")
+    cells = {}
+    for metric in metrics["metric"].unique():
+        rows = metrics[metrics["metric"] == metric].set_index("loss")
+        best = best_first(metrics, metric)["loss"].iloc[0]
+        cells[metric] = {
+            loss: _cell(row, metric, bold if loss == best else "{}", dagger)
+            for loss, row in rows.iterrows()
+        }
+    table = pd.DataFrame(cells).rename_axis("loss").reset_index()
+    return _table_text(table, style)
+
+
+def _table_text(table: pd.DataFrame, style: Style) -> str:
+    if style == "markdown":
+        lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table["loss"] = table["loss"].str.replace("_", r"\_")
+    return table.to_latex(index=False, column_format="l" + "c" * (table.shape[1] - 1))
+
+
+def _cell(row: pd.Series[float], metric: str, form: str, dagger: str) -> str:
+    value = form.format(measure_text(metric, row["value"]))
+    mark = dagger if row["p"] < SIGNIFICANCE else ""
+    return f"{value}{mark} ({interval_text(metric, row['low'], row['high'])})"

@@ -1,0 +1,157 @@
+"""What trainings left in their folders, as a report page."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import finecorr
+from finecorr.data.images import ImageOptions, Images
+from finecorr.data.table import ImageTable
+from finecorr.evaluation.report.page import Model, Report, Target, write_report
+from finecorr.evaluation.report.thumbnails import thumbnail
+from finecorr.models import training
+from finecorr.models.outliers import read_outliers
+
+REPORT = "report.html"
+_OFTEN = 0.5
+"""Share of the epochs from which on a label that was set aside is shown."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One loss, with what it predicts and the runs in which it was trained."""
+
+    loss: str
+    predictions: NDArray[np.float64]
+    """`(rows, targets)`; NaN for a row that is not predicted."""
+    runs: Sequence[Path]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How well one target is predicted."""
+
+    metrics: pd.DataFrame
+    """As `finecorr.evaluation.report.verdict.verdict` takes them."""
+    ranking: pd.DataFrame | None = None
+    """Of the losses, as `finecorr.evaluation.comparison.ranking` gives it."""
+
+
+def write_page(
+    path: Path,
+    title: str,
+    table: ImageTable,
+    images: ImageOptions,
+    predictors: Sequence[Predictor],
+    findings: Mapping[str, Findings],
+    provenance: Mapping[str, str],
+    *,
+    trained_on: bool = True,
+) -> None:
+    """Writes the page, with the rows that are predicted and the training labels set aside.
+
+    Args:
+        path: of the file.
+        title: of the page.
+        table: the rows.
+        images: how their images are read.
+        predictors: the losses.
+        findings: for each target.
+        provenance: how it was made, beside versions, hardware, date and command.
+        trained_on: whether the runs were trained on this table, whose labels they set aside.
+    """
+    runs = [run for predictor in predictors for run in predictor.runs]
+    outliers = _outliers(runs if trained_on else [])
+    predicted = np.any([np.isfinite(p.predictions).any(axis=1) for p in predictors], axis=0)
+    shown = np.flatnonzero(predicted | np.isin(table.rows, outliers["row"].to_numpy()))
+    table = table.take(shown)
+    outliers["case"] = pd.Series(range(len(table)), index=table.rows).reindex(outliers["row"]).array
+    outliers = outliers.dropna(subset="case")
+    pictures = Images(table, images)
+    curves = {predictor.loss: _curve(predictor.runs) for predictor in predictors}
+    targets = []
+    for i, column in enumerate(table.target_columns):
+        name, unit = _name_and_unit(column)
+        models = [Model(p.loss, p.predictions[shown, i], curves[p.loss]) for p in predictors]
+        found = findings[column]
+        targets.append(
+            Target(
+                name,
+                unit,
+                table.targets[:, i],
+                models,
+                found.metrics,
+                ranking=found.ranking,
+                set_aside=outliers[outliers["target"] == column],
+            )
+        )
+    report = Report(
+        title,
+        pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
+        targets,
+        [thumbnail(pictures[i].float().numpy()) for i in range(len(table))],
+        {**provenance, **_environment()},
+    )
+    write_report(report, path)
+
+
+def described(table: ImageTable) -> str:
+    """Where a table is from, and how much is in it."""
+    return f"{table.source}: {len(table)} images of {len(set(table.groups))} subjects"
+
+
+def _name_and_unit(column: str) -> tuple[str, str | None]:
+    """`length (mm)` as a table of measurements names its columns."""
+    found = re.fullmatch(r"(.+?) [(\[](\S+)[)\]]", column)
+    return (found[1], found[2]) if found else (column, None)
+
+
+def _curve(runs: Sequence[Path]) -> pd.DataFrame | None:
+    """Means over the runs: `epoch`, `loss`, `validation`."""
+    logs = [
+        pd.read_csv(path)
+        for run in runs
+        for path in sorted((run / training.LOGS).glob("version_*/metrics.csv"))
+    ]
+    if not logs:
+        return None
+    means = pd.concat(logs).groupby("epoch")[["loss", "validation_SRCC"]].mean().reset_index()
+    return means.rename(columns={"validation_SRCC": "validation"})
+
+
+def _outliers(runs: Sequence[Path]) -> pd.DataFrame:
+    """The labels that were set aside in most epochs: `row`, `target`, `label`, `set_aside` and
+    `epochs`, sums over the runs."""
+    cells, counts = ["row", "target", "label"], ["set_aside", "epochs"]
+    found = [read_outliers(run) for run in runs]
+    together = pd.concat(found) if found else pd.DataFrame(columns=[*cells, *counts])
+    sums = together.groupby(cells, sort=False)[counts].sum().reset_index()
+    share = sums["set_aside"] / sums["epochs"]
+    often = sums.assign(share=share)[share > _OFTEN]
+    return often.sort_values(["share", "epochs"], ascending=False, kind="stable")
+
+
+def _environment() -> dict[str, str]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    packages = ("torch", "lightning", "monai", "numpy", "scipy")
+    return {
+        "Versions": ", ".join(
+            [f"finecorr {finecorr.__version__}", *(f"{name} {version(name)}" for name in packages)]
+        ),
+        "Hardware": f"{device}, {platform.machine()}, Python {platform.python_version()}",
+        "Date": date.today().isoformat(),
+        "Again": f"finecorr {shlex.join(sys.argv[1:])}",
+    }
