@@ -43,7 +43,8 @@ function picture(index) {
 // ---- plots -------------------------------------------------------------------------------------
 
 const layout = (x, y, more = {}) => ({
-  margin: { l: 56, r: 12, t: 8, b: 44 },
+  // Room for the outermost numbers: where they have to make room for themselves, Plotly draws twice.
+  margin: { l: 56, r: 22, t: 16, b: 44 },
   paper_bgcolor: "transparent", plot_bgcolor: "transparent",
   font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: 12 },
   hovermode: "closest", showlegend: false, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // A finger scrolls.
@@ -166,7 +167,7 @@ const legend = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 };
 const lines = (models, values) => models.map((model) => ({ type: "scatter", name: plain(model.name),
   line: { color: colourOf(model), dash: DASHES[model.colour % DASHES.length], width: 2 },
   marker: { symbol: SYMBOLS[model.colour % SYMBOLS.length], size: 8 }, ...values(model) }));
-const withLegend = (x, y, target) => layout(x, y, { showlegend: target.models.length > 1, legend, margin: { l: 56, r: 12, t: 30, b: 44 } });
+const withLegend = (x, y, target) => layout(x, y, { showlegend: target.models.length > 1, legend, margin: { l: 56, r: 22, t: 30, b: 44 } });
 
 function sizes(parent, target) {
   for (const [name, words] of [["absolute", "mean absolute error"], ["bias", "mean error (bias)"]]) {
