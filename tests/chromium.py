@@ -81,6 +81,13 @@ class Chromium:
                 result: dict[str, Any] = answer["result"]
                 return result
 
+    def cpu(self) -> float:
+        """Seconds that all processes of the browser have worked so far."""
+        session, self._session = self._session, None
+        processes = self.send("SystemInfo.getProcessInfo")["processInfo"]
+        self._session = session
+        return float(sum(process["cpuTime"] for process in processes))
+
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             part = os.read(self._answers, 1 << 20)

@@ -243,7 +243,7 @@ def test_without_metrics_labels_or_predictions(tmp_path: Path) -> None:
     ]
     write_report(dataclasses.replace(report, targets=targets), tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert text.count("There is nothing to compare.") == 2
+    assert text.count("<h2>There is nothing to compare.</h2>") == 2
     assert "0 cases of 0 subjects" in text
 
 
@@ -351,6 +351,18 @@ def test_page_renders(opened: Chromium) -> None:
     assert len(hardest) == 20 + 2 + 1
     assert hardest[0] == 7
     assert hardest[20:] == [9, 3, 13]
+    # Where a plot has to widen its margins, as for a number at its very end, Plotly draws all its
+    # dots twice.
+    opened.run(
+        "document.querySelectorAll('[data-plots=scatter] .plot, [data-plots=bland_altman] .plot')"
+        ".forEach(n => Plotly.relayout(n, {'xaxis.range': [0, 300], 'yaxis.range': [-300, 300]}))"
+    )
+    margins = opened.run(
+        "[...document.querySelectorAll('[data-plots=scatter] .plot, [data-plots=bland_altman] "
+        ".plot, .whole .plot')].map(n => [n._fullLayout._size, n._fullLayout.margin])"
+    )
+    assert len(margins) == 3 + 3 + 1
+    assert all(size[side] == margin[side] for size, margin in margins for side in "lrtb")
     labels = opened.run("document.querySelector('[data-plots=distribution]').textContent")
     assert "<b>huber</b>" in labels
     assert opened.run("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
@@ -407,6 +419,19 @@ def test_a_click_marks_the_case_everywhere(opened: Chromium) -> None:
     assert opened.run("document.activeElement.getAttribute('aria-label')") == "Mark 7.png"
 
 
+def test_the_table_of_cases_aligns_its_numbers(opened: Chromium) -> None:
+    target = sample().targets[0]
+    truth, prediction = target.truth[7], target.models[2].prediction[7]
+    cells = "[...document.querySelector('.cases tbody tr').cells].map(cell => cell.textContent)"
+    row = opened.run(cells)
+    assert row[5] == f"{truth:.1f}"
+    assert row[8] == f"{prediction:.1f} ({prediction - truth:+.1f})"
+    decimals = opened.run(
+        "[...document.querySelectorAll('.cases tbody tr')].map(row => row.cells[5].textContent)"
+    )
+    assert {len(text.partition(".")[2]) for text in decimals} == {1}
+
+
 def test_the_table_of_cases_sorts_and_finds(opened: Chromium) -> None:
     shown = "[...document.querySelectorAll('.cases tbody tr')].map(row => +row.dataset.case)"
     assert opened.run(shown)[0] == 7
@@ -439,6 +464,15 @@ def test_theme_print_and_narrow_window(opened: Chromium, tmp_path: Path) -> None
     assert None in opened.run(widths)
     opened.run("dispatchEvent(new Event('beforeprint'))")
     assert opened.run(widths) == [335] * 6 + [680] * 5
+    # What is wider than the paper, A4 less its margins, makes all smaller.
+    opened.send("Emulation.setEmulatedMedia", media="print")
+    beyond = opened.run(
+        "document.body.style.width = '688px', [...document.querySelectorAll('main *')]"
+        ".filter(node => node.getBoundingClientRect().right > 689).map(node => node.outerHTML)"
+    )
+    assert beyond == []
+    opened.run("document.body.style.width = ''")
+    opened.send("Emulation.setEmulatedMedia", media="")
     opened.run("dispatchEvent(new Event('afterprint'))")
     opened.wait(f"{widths}.every(width => width > 400)")
     opened.print(tmp_path / "report.pdf")
@@ -455,10 +489,12 @@ def test_one_loss_without_images(browser: Chromium, tmp_path: Path) -> None:
     for opened in opening(browser, report, tmp_path):
         heads = opened.run("[...document.querySelectorAll('h3')].map(n => n.textContent)")
         assert heads[0] == "Agreement with the truth"
-        assert not {"Learning curves", "Suspected wrong labels", "Set aside in training"} & set(
-            heads
-        )
+        absent = {"Learning curves", "Suspected wrong labels", "Set aside in training"}
+        assert not absent & set(heads)
         assert opened.run("document.images.length") == 0
         assert opened.run("document.querySelectorAll('nav a').length") == 2
+        headlines = opened.run("[...document.querySelectorAll('nav span')].map(n => n.textContent)")
+        assert headlines == [opened.run("document.querySelector('h2').textContent")] * 2
+        assert opened.run("document.querySelector('.bar').checkVisibility()") is False
         opened.click(*dots(opened, "scatter", 7)[0])
         assert len(rings(opened, "scatter")) == 2

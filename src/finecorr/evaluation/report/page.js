@@ -43,7 +43,8 @@ function picture(index) {
 // ---- plots -------------------------------------------------------------------------------------
 
 const layout = (x, y, more = {}) => ({
-  margin: { l: 56, r: 12, t: 8, b: 44 },
+  // Room for the outermost numbers: where they have to make room for themselves, Plotly draws twice.
+  margin: { l: 64, r: 28, t: 20, b: 44 },
   paper_bgcolor: "transparent", plot_bgcolor: "transparent",
   font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif", size: 12 },
   hovermode: "closest", showlegend: false, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // A finger scrolls.
@@ -56,6 +57,14 @@ const settings = {
 };
 const line = (more) => ({ type: "line", layer: "below", line: { color: NEUTRAL, width: 1.5, dash: more.dash }, ...more.at });
 const level = (y, dash) => line({ dash, at: { xref: "paper", x0: 0, x1: 1, y0: y, y1: y } });
+
+/** Texts with as many decimals as give the largest of the values four digits. */
+function aligned(values) {
+  const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
+  if (largest >= 1e6) return text;
+  const decimals = Math.min(Math.max(3 - Math.floor(Math.log10(largest)), 0), 20);
+  return (value) => (value === null ? "none" : value.toFixed(decimals).replace("-", MINUS));
+}
 
 function padded(values) {
   let low = Infinity, high = -Infinity;
@@ -166,7 +175,7 @@ const legend = { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 };
 const lines = (models, values) => models.map((model) => ({ type: "scatter", name: plain(model.name),
   line: { color: colourOf(model), dash: DASHES[model.colour % DASHES.length], width: 2 },
   marker: { symbol: SYMBOLS[model.colour % SYMBOLS.length], size: 8 }, ...values(model) }));
-const withLegend = (x, y, target) => layout(x, y, { showlegend: target.models.length > 1, legend, margin: { l: 56, r: 12, t: 30, b: 44 } });
+const withLegend = (x, y, target) => layout(x, y, { showlegend: target.models.length > 1, legend, margin: { l: 64, r: 28, t: 30, b: 44 } });
 
 function sizes(parent, target) {
   for (const [name, words] of [["absolute", "mean absolute error"], ["bias", "mean error (bias)"]]) {
@@ -203,7 +212,8 @@ function curves(parent, target) {
 function distribution(parent, target) {
   const rows = [{ name: "labels", values: target.truth, spread: target.spread, colour: NEUTRAL },
     ...target.models.map((model) => ({ name: model.name, values: model.prediction, spread: model.spread, colour: colourOf(model) }))];
-  const made = layout(axisTitle(target.name, target), "", { height: 90 + 62 * rows.length });
+  const letters = Math.max(...rows.map((row) => Math.max(row.name.length, row.spread.length)));
+  const made = layout(axisTitle(target.name, target), "", { height: 90 + 62 * rows.length, margin: { l: 32 + 8 * letters, r: 28, t: 8, b: 44 } });
   Object.assign(made.yaxis, {
     tickvals: rows.map((_, i) => i), ticktext: rows.map((row) => `<b>${plain(row.name)}</b><br>${row.spread}`),
     range: [rows.length - 0.4, -0.6], showgrid: false,
@@ -274,15 +284,16 @@ function setMarked(cases) {
 function cases(parent, target) {
   const errorOf = (model, index) => model.prediction[index] === null || target.truth[index] === null
     ? null : model.prediction[index] - target.truth[index];
+  const number = aligned([target.truth, ...target.models.map((model) => model.prediction)].flat());
   const columns = [
     { name: "row", key: (i) => (isNaN(report.row[i]) ? report.row[i] : Number(report.row[i])), show: (i) => report.row[i] },
     { name: "case", key: (i) => report.image[i], show: (i) => report.image[i], className: "name" },
     { name: "subject", key: (i) => report.group[i], show: (i) => report.group[i] },
-    { name: "truth", key: (i) => target.truth[i], show: (i) => text(target.truth[i]) },
+    { name: "truth", key: (i) => target.truth[i], show: (i) => number(target.truth[i]) },
     ...target.models.map((model) => ({
       name: model.name,
       key: (i) => (errorOf(model, i) === null ? null : Math.abs(errorOf(model, i))),
-      show: (i) => text(model.prediction[i]) + (errorOf(model, i) === null ? "" : ` (${signed(errorOf(model, i))})`),
+      show: (i) => number(model.prediction[i]) + (errorOf(model, i) === null ? "" : ` (${errorOf(model, i) > 0 ? "+" : ""}${number(errorOf(model, i))})`),
     })),
   ];
   let key = (i) => target.error[i], descending = true, count = PAGE_OF_CASES, order = [];
