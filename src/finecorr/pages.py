@@ -22,6 +22,7 @@ from finecorr.data.images import ImageOptions, Images
 from finecorr.data.table import ImageTable
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
 from finecorr.evaluation.report.thumbnails import thumbnail
+from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models import training
 from finecorr.models.outliers import read_outliers
 
@@ -48,6 +49,8 @@ class Findings:
     """As `finecorr.evaluation.report.verdict.verdict` takes them."""
     ranking: pd.DataFrame | None = None
     """Of the losses, as `finecorr.evaluation.comparison.ranking` gives it."""
+    suspects: pd.DataFrame | None = None
+    """Labels, the most contradicted ones first: `row`, `prediction` and `score`."""
 
 
 def write_page(
@@ -78,8 +81,7 @@ def write_page(
     predicted = np.any([np.isfinite(p.predictions).any(axis=1) for p in predictors], axis=0)
     shown = np.flatnonzero(predicted | np.isin(table.rows, outliers["row"].to_numpy()))
     table = table.take(shown)
-    outliers["case"] = pd.Series(range(len(table)), index=table.rows).reindex(outliers["row"]).array
-    outliers = outliers.dropna(subset="case")
+    case = pd.Series(range(len(table)), index=table.rows)
     pictures = Images(table, images)
     curves = {predictor.loss: _curve(predictor.runs) for predictor in predictors}
     targets = []
@@ -87,6 +89,9 @@ def write_page(
         name, unit = _name_and_unit(column)
         models = [Model(p.loss, p.predictions[shown, i], curves[p.loss]) for p in predictors]
         found = findings[column]
+        suspects = found.suspects
+        if suspects is not None:
+            suspects = _placed(suspects[suspects["score"] >= SUSPICIOUS], case)
         targets.append(
             Target(
                 name,
@@ -95,7 +100,8 @@ def write_page(
                 models,
                 found.metrics,
                 ranking=found.ranking,
-                set_aside=outliers[outliers["target"] == column],
+                suspects=suspects,
+                set_aside=_placed(outliers[outliers["target"] == column], case),
             )
         )
     report = Report(
@@ -111,6 +117,11 @@ def write_page(
 def described(table: ImageTable) -> str:
     """Where a table is from, and how much is in it."""
     return f"{table.source}: {len(table)} images of {len(set(table.groups))} subjects"
+
+
+def _placed(rows: pd.DataFrame, case: pd.Series[int]) -> pd.DataFrame:
+    """With the position of each row on the page, `case`."""
+    return rows.assign(case=case[rows["row"]].to_numpy())
 
 
 def _name_and_unit(column: str) -> tuple[str, str | None]:

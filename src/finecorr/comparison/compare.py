@@ -18,6 +18,7 @@ from finecorr.comparison.summary import (
     rank_losses,
     shared_trainings,
     summarise,
+    suspect_labels,
 )
 from finecorr.comparison.tables import Style, ranking_text, table_text
 from finecorr.data.splits import Fold, split_table
@@ -32,6 +33,7 @@ RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
 SUMMARY = "summary.md"
 LATEX = "summary.tex"
+SUSPECTS = "suspects.csv"
 RUN = ("loss", "fold", "seed")
 """What tells a training of a comparison from the others."""
 
@@ -42,6 +44,9 @@ class Comparison:
 
     findings: dict[str, pages.Findings]
     """For each target."""
+    suspects: pd.DataFrame | None
+    """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss sets outliers
+    aside."""
     failures: Sequence[Failure]
 
     def text(self) -> str:
@@ -56,7 +61,9 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     order of the samples. Each training is a run, in `runs/LOSS/fold-FOLD/seed-SEED`. Those that
     are finished are not repeated, and those that were interrupted go on. The folder also gets
     `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
-    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`.
+    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`;
+    and where some of the losses set outliers aside, `suspects.csv`: all labels, those first that
+    the predictions of these losses contradict most.
 
     Raises:
         InputError: an option or the table is at fault, and no training was started; or so many
@@ -80,17 +87,22 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     if shared_trainings(predictions).empty:
         reasons = "; ".join(map(explain, failures))
         raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
+    suspects = _suspects(finished, predictions)
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
         measured = measure_each(part, mapped=options.mapped, within=options.within_groups)
         results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
         metrics = summarise(part, mapped=options.mapped, within=options.within_groups)
-        findings[str(target)] = pages.Findings(metrics, rank_losses(measured))
-    comparison = Comparison(findings, failures)
+        of_target = None if suspects is None else suspects[suspects["target"] == target]
+        findings[str(target)] = pages.Findings(metrics, rank_losses(measured), of_target)
+    comparison = Comparison(findings, suspects, failures)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     with replacing(options.out / RESULTS) as temporary:
         pd.concat(results).to_csv(temporary, index=False)
+    if suspects is not None:
+        with replacing(options.out / SUSPECTS) as temporary:
+            suspects.to_csv(temporary, index=False)
     with replacing(options.out / SUMMARY) as temporary:
         temporary.write_text(comparison.text(), encoding="utf-8")
     with replacing(options.out / LATEX) as temporary:
@@ -103,6 +115,12 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
 def explain(failure: Failure) -> str:
     """In a line, with the file that says more."""
     return f"{failure.run.name}: {failure.reason} (see {log_of(failure.run)})"
+
+
+def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | None:
+    robust = {run.loss for run in runs if run.training.build_loss().sets_outliers_aside}
+    chosen = predictions[predictions["loss"].isin(robust)]
+    return None if chosen.empty else suspect_labels(chosen)
 
 
 def _section(target: str, found: pages.Findings) -> str:

@@ -10,9 +10,8 @@ from finecorr.evaluation.bootstrap import distributions
 from finecorr.evaluation.comparison import holm, ranking
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
-from finecorr.evaluation.report.verdict import (
-    LOWER_IS_BETTER,
-)
+from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
+from finecorr.evaluation.suspects import contradiction
 
 _NOT_COMPARED = frozenset({"bias", "LLoA", "ULoA"})
 """The other measures of an error have no best."""
@@ -93,6 +92,28 @@ def rank_losses(results: pd.DataFrame) -> pd.DataFrame | None:
 def _known(predictions: pd.DataFrame) -> pd.DataFrame:
     shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
     return shared.dropna(subset="truth")
+
+
+def suspect_labels(predictions: pd.DataFrame) -> pd.DataFrame:
+    """All labels, those first that the predictions contradict most.
+
+    Args:
+        predictions: by losses that set outliers aside: `loss`, `fold`, `seed`, `row`, `image`,
+            `group`, `target`, `truth` and `prediction`. Of several for a label the mean counts.
+
+    Returns:
+        `row`, `image`, `group`, `target`, `label`, `prediction` and `score` (see
+        `finecorr.evaluation.suspects.contradiction`).
+    """
+    cell = ["row", "image", "group", "target"]
+    known = predictions.dropna(subset="truth")
+    means = known.groupby(cell, sort=False)[["truth", "prediction"]].mean().reset_index()
+    means["score"] = 0.0
+    for _, part in means.groupby("target"):
+        scores = contradiction(part["prediction"].to_numpy(), part["truth"].to_numpy())
+        means.loc[part.index, "score"] = scores
+    ordered = means.sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    return ordered.rename(columns={"truth": "label"})
 
 
 def shared_trainings(predictions: pd.DataFrame) -> pd.DataFrame:
