@@ -83,3 +83,8 @@ def test_import_finecorr_loads_the_core_only() -> None:
     )
     app = {"lightning", "monai", "pandas", "sklearn", "matplotlib", "jsonargparse", "PIL"}
     assert not app & set(loaded.stdout.split())
+
+
+def test_ray_is_loaded_only_where_it_is_asked_for() -> None:
+    code = "import sys; sys.modules['ray'] = None; import finecorr.cli"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -110,7 +110,7 @@ def train(
     """
     for options in (image_options, augmentation_options, training_options):
         options.check()
-    table_options = _absolute(table_options)
+    table_options = absolute(table_options)
     config = _config(
         table_options, image_options, augmentation_options, training_options, run_options
     )
@@ -170,7 +170,14 @@ def differences(
 ) -> list[str]:
     """The flags in which `train` with these options would differ from the run in its folder."""
     options = (image_options, augmentation_options, training_options, run_options)
-    return _differences(run_options.out, _config(_absolute(table_options), *options))
+    return _differences(run_options.out, _config(absolute(table_options), *options))
+
+
+def absolute(options: TableOptions) -> TableOptions:
+    """The same from any folder, so that the run can be repeated."""
+    table = options.table.absolute()
+    root = options.image_root if options.image_root is not None else table.parent
+    return replace(options, table=table, image_root=root.absolute())
 
 
 def evaluate(
@@ -275,13 +282,6 @@ def predict(
     return frame
 
 
-def _absolute(options: TableOptions) -> TableOptions:
-    """So that the run can be repeated from anywhere."""
-    table = options.table.absolute()
-    root = options.image_root if options.image_root is not None else table.parent
-    return replace(options, table=table, image_root=root.absolute())
-
-
 def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
     """The options of the training with others in their place.
 
@@ -293,7 +293,7 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
         implied["image_root"] = None
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}
-    return _absolute(replace(trained, **{**implied, **overrides}))
+    return absolute(replace(trained, **{**implied, **overrides}))
 
 
 def _config(*options: Any) -> dict[str, Any]:

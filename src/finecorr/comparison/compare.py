@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finecorr.comparison.execution import Failure, execute, log_of
+from finecorr.comparison.execution import Executor, Failure, execute, log_of
 from finecorr.comparison.page import write_page
 from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
+from finecorr.comparison.processes import processes
 from finecorr.comparison.summary import CRITERION, shared_trainings, summarise, table_text
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import read_table
@@ -67,7 +68,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         split_table(
             table, runs[0].options.split_fractions, training.seed, Fold(fold, options.folds)
         )
-    failures = execute(runs, options.workers)
+    failures = execute(runs, options.workers, _executor(options))
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
@@ -100,6 +101,15 @@ def explain(failure: Failure) -> str:
 def _section(target: str, metrics: pd.DataFrame) -> str:
     said = verdict(metrics, CRITERION)
     return f"## {target}\n\n{said.headline} {said.explanation}\n\n{table_text(metrics, 'markdown')}"
+
+
+def _executor(options: ComparisonOptions) -> Executor:
+    if options.executor == "ray":
+        # Not before it is asked for: Ray is an extra.
+        from finecorr.comparison.ray_tasks import ray_tasks
+
+        return ray_tasks(options.workers)
+    return processes(options.workers)
 
 
 def _check_unchanged(runs: Sequence[Run], out: Path) -> None:

@@ -6,8 +6,9 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finecorr import bundle
 from finecorr.data.augmentation import AugmentationOptions
@@ -49,7 +50,19 @@ class ComparisonOptions:
         default=0.0,
         metadata={"help": "share of the training rows that get another row's label"},
     )
-    workers: int = field(default=1, metadata={"help": "trainings side by side"})
+    workers: int = field(
+        default=1,
+        metadata={"help": "trainings side by side: each has a GPU, or its share of the cores"},
+    )
+    executor: Literal["processes", "ray"] = field(
+        default="processes",
+        metadata={
+            "help": "where the trainings run: as processes of this machine, or as tasks of a Ray "
+            "cluster, which is that of RAY_ADDRESS, or the one that `ray start` has joined, or "
+            "else a local one; the cluster may have room for fewer than --workers, and all its "
+            "nodes need finecorr, the table, its images and --out, under the same paths"
+        },
+    )
 
     def check(self) -> None:
         """Raises InputError if an option is out of its range."""
@@ -72,6 +85,8 @@ class ComparisonOptions:
         for name in ("seeds", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.executor == "ray" and find_spec("ray") is None:
+            raise InputError('--executor ray: Ray is missing: pip install "finecorr[ray]"')
 
 
 @dataclass(frozen=True)
