@@ -58,9 +58,9 @@ class ComparisonOptions:
         default="processes",
         metadata={
             "help": "where the trainings run: as processes of this machine, or as tasks of a Ray "
-            "cluster, which is that of RAY_ADDRESS, or the one that `ray start` has joined, or "
-            "else a local one; the cluster may have room for fewer than --workers, and all its "
-            "nodes need finecorr, the table, its images and --out, under the same paths"
+            "cluster, which is that of RAY_ADDRESS, or the one that `ray start` has started "
+            "here, or else a local one; it may have room for fewer than --workers, and all its "
+            "nodes need finecorr, and the table, its images and --out under the same paths"
         },
     )
 

@@ -31,7 +31,7 @@ def ray_tasks(workers: int) -> Iterator[Callable[[Run, int], _Task]]:
     with _cluster():
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         cpus, gpus = share([node["Resources"] for node in nodes if node["Alive"]], workers)
-        # A process that has trained has its output in a log, and its memory used up.
+        # One call: a process that prints to the log of a training is not for another.
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(_train)
 
         def start(run: Run, _: int) -> _Task:
@@ -52,7 +52,7 @@ class _Task:
         try:
             ray.get(self.exit_code)
         except RayTaskError as error:
-            return last_line(str(error))
+            return last_line(str(error.cause))
         except RayError as error:
             return str(error).partition("\n")[0]
         return None
@@ -75,7 +75,7 @@ def _cluster() -> Iterator[None]:
         return
     try:
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         raise InputError(f"--executor ray: no connection to the cluster: {error}") from error
     try:
         yield
