@@ -24,11 +24,22 @@ MAY_IMPORT = {
     "bundle": {"models", "data", *ANYBODY},
     "pages": {"evaluation", "models", "data", *ANYBODY},
     "runs": {"evaluation", "bundle", "models", "data", *ANYBODY},
-    "inference": {"runs", "pages", "bundle", "models", "data", *ANYBODY},
+    "inference": {"runs", "pages", "evaluation", "bundle", "models", "data", *ANYBODY},
     "comparison": {"runs", "pages", "evaluation", "bundle", "models", "data", *ANYBODY},
     "demo": {"comparison", "runs", "pages", "evaluation", "models", "data", *ANYBODY},
     "metrics": {"functional"},
-    "cli": {"demo", "comparison", "inference", "runs", "models", "data", "losses", *ANYBODY},
+    "cli": {
+        "demo",
+        "comparison",
+        "inference",
+        "runs",
+        "pages",
+        "evaluation",
+        "models",
+        "data",
+        "losses",
+        *ANYBODY,
+    },
     "__init__": {"functional", "losses"},
     "__main__": {"cli"},
 }
@@ -85,3 +96,8 @@ def test_import_finecorr_loads_the_core_only() -> None:
     )
     app = {"lightning", "monai", "pandas", "sklearn", "matplotlib", "jsonargparse", "PIL"}
     assert not app & set(loaded.stdout.split())
+
+
+def test_ray_is_loaded_only_where_it_is_asked_for() -> None:
+    code = "import sys; sys.modules['ray'] = None; import finecorr.cli"
+    subprocess.run([sys.executable, "-c", code], check=True)

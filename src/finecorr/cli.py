@@ -12,14 +12,17 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 
 from finecorr import demo, inference, losses, runs
-from finecorr.comparison.compare import compare, explain
+from finecorr.comparison.compare import SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
+from finecorr.comparison.suspects import find_suspects
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import expand_presets
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError
+from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models.training import Interrupted, TrainingOptions
+from finecorr.pages import REPORT
 from finecorr.runs import RunOptions
 
 _USER_ERROR = 2
@@ -44,6 +47,9 @@ _NOT_COMPARED = {
     (TrainingOptions, "loss_options"),
     (TableOptions, "split_column"),
 }
+_CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
+"""The options of a comparison that `suspects` has, too."""
+_SUSPECTS_SHOWN = 20
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
@@ -130,6 +136,21 @@ def _compare(options: Namespace) -> None:
         raise InputError("\n  ".join(lines))
 
 
+def _suspects(options: Namespace) -> None:
+    run = Path(options.run)
+    out = run / "suspects" if options.out is None else Path(options.out)
+    chosen = {name: options[name] for name in _CROSS_VALIDATION}
+    suspects = find_suspects(run, ComparisonOptions(out, **chosen))
+    count = int((suspects["score"] >= SUSPICIOUS).sum())
+    shown = suspects.head(_SUSPECTS_SHOWN).to_string(index=False, float_format="{:.4g}".format)
+    where = run if (run / SUSPECTS).is_file() else out
+    print(
+        f"{count} of {len(suspects)} labels are further than {SUSPICIOUS} robust standard "
+        f"deviations from what their images suggest; the worst:\n{shown}\n"
+        f"all are in {where / SUSPECTS}, the worst with their images in {where / REPORT}"
+    )
+
+
 def _demo(options: Namespace) -> None:
     print(demo.run(Path(options.out), overwrite=options.overwrite))
 
@@ -146,6 +167,7 @@ _COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "compare": _compare,
+    "suspects": _suspects,
     "demo": _demo,
     "losses": _losses,
 }
@@ -208,6 +230,21 @@ def _parser() -> ArgumentParser:
             if (kind, option.name) not in _NOT_COMPARED:
                 _add(compared, kind, option)
     commands.add_subcommand("compare", compared, help="which loss serves a table best")
+
+    suspects = ArgumentParser(
+        description="List the labels that predictions of models which have not seen them "
+        "contradict most: they may be wrong. The models are trained as the run was; a folder of "
+        "`compare` has what is needed, if a loss of it sets outliers aside. The same command goes "
+        "on where it stopped."
+    )
+    suspects.add_argument("run", type=str, help="folder of a trained run, or of a comparison")
+    for option in fields(ComparisonOptions):
+        if option.name in _CROSS_VALIDATION:
+            _add(suspects, ComparisonOptions, option)
+    suspects.add_argument(
+        "--out", type=str | None, default=None, help="folder for it (default: RUN/suspects)"
+    )
+    commands.add_subcommand("suspects", suspects, help="labels that may be wrong")
 
     demonstrate = ArgumentParser(description=demo.__doc__)
     demonstrate.add_argument("--out", type=str, default="demo", help="folder for the result")

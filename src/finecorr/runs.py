@@ -177,7 +177,7 @@ def differences(
 
 
 def absolute(options: TableOptions) -> TableOptions:
-    """So that the run can be repeated from anywhere."""
+    """The same from any folder, so that the run can be repeated."""
     table = options.table.absolute()
     root = options.image_root if options.image_root is not None else table.parent
     return replace(options, table=table, image_root=root.absolute())

@@ -12,13 +12,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
-from conftest import SMALL_FLAGS
+from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from finecorr.cli import main
+from finecorr.data.corruption import replace_labels
 
+TARGET = "head circumference (mm)"
 FLAGS = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
 FLAGS += ["--workers", "2"]
 FILES = {"results.csv", "predictions.parquet", "summary.md", "summary.tex", "report.html"}
+FILES |= {"suspects.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +127,62 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
     resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
     whole = whole[whole["loss"] == "mse"]
     np.testing.assert_array_equal(resumed["value"], whole["value"])
+
+
+def test_suspects_of_a_comparison(
+    comparison: Path, tmp_path: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    suspects = pd.read_csv(comparison / "suspects.csv", dtype={"group": str})
+    assert suspects["score"].is_monotonic_decreasing
+    predictions = pd.read_parquet(comparison / "predictions.parquet")
+    robust = predictions[predictions["loss"].str.startswith("fine_grained")]
+    assert len(suspects) == robust["row"].nunique()
+    expected = robust.groupby("row")["prediction"].mean()[suspects["row"]]
+    np.testing.assert_allclose(suspects["prediction"], expected)
+    assert main(["suspects", str(comparison)]) == 0
+    printed = capsys.readouterr().out
+    assert f"of {len(suspects)} labels" in printed
+    assert suspects["image"][0] in printed
+    assert str(comparison / "suspects.csv") in printed
+
+    flags = [*phantom_flags, *FLAGS, "--epochs", "1", "--losses", "mse", "--out", str(tmp_path)]
+    assert main(["compare", *flags]) == 0
+    assert not (tmp_path / "suspects.csv").exists()
+    assert main(["suspects", str(tmp_path)]) == 2
+    assert "add robust_pearson to its --losses" in capsys.readouterr().err
+
+
+def test_suspects_of_a_run(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels that are another's are found by models that were trained on some of them."""
+    table = pd.read_csv(phantoms)
+    rng = np.random.default_rng(0)
+    labels, replaced = replace_labels(table[TARGET].to_numpy(), 0.05, rng)
+    table.assign(**{TARGET: labels}).to_csv(tmp_path / "table.csv", index=False)
+    flags = ["--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS, *SMALL_FLAGS]
+    flags += ["--epochs", "15", "--batch-size", "16", "--learning-rate", "2e-3", "--loss", "mse"]
+    run = tmp_path / "run"
+    assert main(["train", str(tmp_path / "table.csv"), *flags, "--out", str(run)]) == 0
+    command = ["suspects", str(run), "--folds", "3", "--seeds", "1", "--workers", "2"]
+    assert main(command) == 0
+    out = run / "suspects"
+    assert {path.name for path in out.iterdir()} == FILES | {"runs"}
+    # The loss of the run learns wrong labels, too.
+    assert [path.name for path in (out / "runs").iterdir()] == ["robust_pearson"]
+    suspects = pd.read_csv(out / "suspects.csv")
+    wrong = set(table["filename"][replaced & (np.abs(labels - phantom_labels(phantoms)) > 40)])
+    assert wrong <= set(suspects["image"][: 2 * len(wrong)])
+    assert "Suspected wrong labels" in (out / "report.html").read_text()
+
+    capsys.readouterr()
+    before = models(out)
+    assert main(command) == 0
+    assert models(out) == before
+    (run / "config.yaml").unlink()
+    assert main(command) == 2
+    assert "config.yaml is missing" in capsys.readouterr().err
+
+
+def phantom_labels(phantoms: Path) -> NDArray[np.float64]:
+    return pd.read_csv(phantoms)[TARGET].to_numpy()

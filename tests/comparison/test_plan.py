@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,10 @@ def test_a_variant_is_the_loss_with_other_options() -> None:
 def test_options_at_fault(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(options(**changes), DATA, TrainingOptions())
+
+
+def test_where_ray_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install \"finecorr\[ray\]\""):
+        plan(options(executor="ray"), DATA, TrainingOptions())
+    plan(options(), DATA, TrainingOptions())

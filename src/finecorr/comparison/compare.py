@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from finecorr import pages
-from finecorr.comparison.execution import Failure, execute, log_of
+from finecorr.comparison.execution import Executor, Failure, execute, log_of
 from finecorr.comparison.page import write_page
 from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
+from finecorr.comparison.processes import processes
 from finecorr.comparison.summary import (
     CRITERION,
     measure_each,
@@ -79,7 +80,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         split_table(
             table, runs[0].options.split_fractions, training.seed, Fold(fold, options.folds)
         )
-    failures = execute(runs, options.workers)
+    failures = execute(runs, options.workers, _executor(options))
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
@@ -131,6 +132,15 @@ def _section(target: str, found: pages.Findings) -> str:
 def _tables(found: pages.Findings, style: Style) -> str:
     ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, style)}"
     return f"{table_text(found.metrics, style)}{ranks}"
+
+
+def _executor(options: ComparisonOptions) -> Executor:
+    if options.executor == "ray":
+        # Not before it is asked for: Ray is an extra.
+        from finecorr.comparison.ray_tasks import ray_tasks
+
+        return ray_tasks(options.workers)
+    return processes(options.workers)
 
 
 def _check_unchanged(runs: Sequence[Run], out: Path) -> None:

@@ -6,8 +6,9 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from finecorr import bundle
 from finecorr.data.augmentation import AugmentationOptions
@@ -57,7 +58,19 @@ class ComparisonOptions:
         default=False,
         metadata={"help": "also correlations within each subject, and their mean"},
     )
-    workers: int = field(default=1, metadata={"help": "trainings side by side"})
+    workers: int = field(
+        default=1,
+        metadata={"help": "trainings side by side: each has a GPU, or its share of the cores"},
+    )
+    executor: Literal["processes", "ray"] = field(
+        default="processes",
+        metadata={
+            "help": "where the trainings run: as processes of this machine, or as tasks of a Ray "
+            "cluster, which is that of RAY_ADDRESS, or the one that `ray start` has started "
+            "here, or else a local one; it may have room for fewer than --workers, and all its "
+            "nodes need finecorr, and the table, its images and --out under the same paths"
+        },
+    )
 
     def check(self) -> None:
         """Raises InputError if an option is out of its range."""
@@ -80,6 +93,8 @@ class ComparisonOptions:
         for name in ("seeds", "workers"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        if self.executor == "ray" and find_spec("ray") is None:
+            raise InputError('--executor ray: Ray is missing: pip install "finecorr[ray]"')
 
 
 @dataclass(frozen=True)

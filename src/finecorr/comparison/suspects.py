@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 
 from finecorr import bundle
-from finecorr.comparison.compare import SUSPECTS, compare
+from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.errors import InputError
@@ -20,25 +21,57 @@ _ROBUST = "robust_pearson"
 
 
 def find_suspects(run: Path, options: ComparisonOptions) -> pd.DataFrame:
-    """Cross-validates the training of a run, and lists the labels that are contradicted most.
+    """All labels of the table that a run was trained on, those first that models which have not
+    seen them contradict most.
 
-    Each subject is predicted by models that have not seen it, trained as the run was: with its loss
-    if it sets outliers aside, or else with `robust_pearson`. Any other would learn wrong labels,
-    too. `options.out` becomes a comparison with that loss alone.
+    The subjects are cross-validated as in a comparison, which `options.out` becomes. The models are
+    trained as the run was, with its loss if it sets outliers aside and else with `robust_pearson`:
+    any other learns wrong labels, too.
 
     Args:
-        run: a trained run's folder.
-        options: folds, seeds, and where they go; `losses` and `loss_options` are set here.
+        run: a run's folder; or that of a comparison, which has its suspects already.
+        options: of the comparison, but for its losses, which are those of the run.
 
     Returns:
-        All labels, the worst first, as `finecorr.comparison.summary.suspect_labels` gives them.
+        See `finecorr.comparison.summary.suspect_labels`.
 
     Raises:
-        InputError, finecorr.models.training.Interrupted: as `compare` does.
+        InputError: the run, or an option, is at fault; or a training failed.
+        finecorr.models.training.Interrupted: Ctrl-C; the same call goes on.
     """
+    if (run / RESULTS).is_file():
+        return _of_comparison(run)
     model = bundle.load(run)
     if not (run / CONFIG).is_file():
-        raise InputError(f"{run} does not say how it was trained ({CONFIG} is missing)")
+        raise InputError(f"{run} does not say how it was trained: {CONFIG} is missing")
     config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     training = _options(TrainingOptions, config)
-    ...
+    if not training.build_loss().sets_outliers_aside:
+        training = replace(training, loss=_ROBUST, loss_options={})
+    # Folds are drawn from all rows.
+    table = replace(model.table, split_column=None)
+    data = Data(table, model.images, _options(AugmentationOptions, config))
+    options = replace(
+        options,
+        losses=(training.loss,),
+        loss_options={training.loss: training.loss_options},
+    )
+    comparison = compare(data, training, options)
+    if comparison.failures:
+        raise InputError("; ".join(map(explain, comparison.failures)))
+    assert comparison.suspects is not None
+    return comparison.suspects
+
+
+def _of_comparison(folder: Path) -> pd.DataFrame:
+    if not (folder / SUSPECTS).is_file():
+        raise InputError(
+            f"no loss of the comparison {folder} sets outliers aside: add {_ROBUST} to its --losses"
+        )
+    names = {"image": str, "group": str, "target": str}
+    return pd.read_csv(folder / SUSPECTS, dtype=names, keep_default_na=False)
+
+
+def _options(kind: Any, config: dict[str, Any]) -> Any:
+    names = [option.name for option in fields(kind) if option.name in config]
+    return kind(**{name: config[name] for name in names})

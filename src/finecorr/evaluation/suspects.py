@@ -9,7 +9,7 @@ from finecorr.evaluation.ranks import Array
 
 SUSPICIOUS = 3.5
 """Score from which on a label is suspected, the threshold of the robust losses."""
-_NEIGHBOURS = 50
+_NEIGHBOURS = 100
 _LEAST_SPREAD = 0.5
 """Of that of all samples: a few neighbours that happen to agree are no measure."""
 
@@ -18,7 +18,7 @@ def contradiction(prediction: Array, label: Array) -> Array:
     """`(n,)`: how far each label is from where samples of like size have theirs.
 
     Where labels spread more about the predictions, as those of large sizes may do, a far one says
-    less. With the residual `e = label - prediction`, and over the 50 samples with the nearest
+    less. With the residual `e = label - prediction`, and over the 100 samples with the nearest
     predictions,
 
         |e - median(e)| / max(1.4826 median |e - median(e)|, half of the same over all samples)
