@@ -131,6 +131,14 @@ def test_labels_that_the_loss_sets_aside_are_counted(
     assert pd.read_csv(tmp_path / "mse" / "outliers.csv").empty
 
 
+def test_it_stops_when_patience_is_at_an_end(phantom_flags: list[str], tmp_path: Path) -> None:
+    flags = [*phantom_flags, *SMALL_FLAGS, "--epochs", "12", "--learning-rate", "1e-9"]
+    flags += ["--batch-size", "16", "--patience", "1", "--out", str(tmp_path)]
+    assert main(["train", *flags]) == 0
+    curves = pd.read_csv(tmp_path / "logs" / "version_0" / "metrics.csv")
+    assert curves["validation_SRCC"].notna().sum() < 12
+
+
 @pytest.mark.parametrize("loss", ["pearson", "similarity_rank", "huber"])
 def test_predictions_of_any_loss_are_in_the_unit(
     phantom_flags: list[str], tmp_path: Path, loss: str

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -59,7 +60,8 @@ class TrainingOptions:
         metadata={"help": "share of the training over which weights are averaged; 0 for none"},
     )
     patience: int = field(
-        default=15, metadata={"help": "epochs without a better validation SRCC before it stops"}
+        default=0,
+        metadata={"help": "epochs without a better validation SRCC before it stops; 0 for never"},
     )
     seed: int = field(
         default=0, metadata={"help": "of splits, weights, order, augmentation and replaced labels"}
@@ -76,7 +78,7 @@ class TrainingOptions:
         """Raises InputError if an option is unknown or out of its range."""
         networks.check(self.network)
         self.build_loss()
-        for name, lowest in (("epochs", 1), ("batch_size", 2), ("patience", 1)):
+        for name, lowest in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
             if getattr(self, name) < lowest:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag} must be at least {lowest}, not {getattr(self, name)}")
@@ -154,7 +156,9 @@ def train(
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
-    callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
+    # Not by default: much is learnt at the end, where the schedule's rate is low.
+    if options.patience > 0:
+        callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
     curves = CSVLogger(folder, LOGS)
     last = folder / CHECKPOINTS / "last.ckpt"
     on_interrupt = signal.getsignal(signal.SIGINT)
@@ -182,6 +186,7 @@ def train(
             signal.signal(signal.SIGINT, on_interrupt)
         best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
+        _update_statistics(regressor, data, trainer.strategy.root_device)
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
     return Trained(regressor.eval(), outliers)
@@ -196,6 +201,18 @@ def epochs_done(printed: str) -> int:
 def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:
     """`(n, targets)`: predictions for the rows of a data set, in the table's unit."""
     return _outputs(regressor, rows)[0]
+
+
+def _update_statistics(regressor: Regressor, data: ImageDataModule, device: torch.device) -> None:
+    """Those of batch normalisation as they are with the averaged weights, without augmentation.
+
+    The running ones are of other weights, which biases the predictions.
+    """
+    rows = data.rows("train")
+    batches = DataLoader(rows, _PREDICTION_BATCH, drop_last=len(rows) > _PREDICTION_BATCH)
+    images = (batch["image"] for batch in batches)
+    update_bn(images, regressor.to(device), device)
+    regressor.cpu()
 
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:

@@ -210,7 +210,9 @@ function curves(parent, target) {
 }
 
 function distribution(parent, target) {
-  const rows = [{ name: "labels", values: target.truth, spread: target.spread, colour: NEUTRAL },
+  // Beside the predictions, those of the same cases.
+  const labels = target.truth.map((value, i) => (target.error[i] === null ? null : value));
+  const rows = [{ name: "labels", values: labels, spread: target.spread, colour: NEUTRAL },
     ...target.models.map((model) => ({ name: model.name, values: model.prediction, spread: model.spread, colour: colourOf(model) }))];
   const letters = Math.max(...rows.map((row) => Math.max(row.name.length, row.spread.length)));
   const made = layout(axisTitle(target.name, target), "", { height: 90 + 62 * rows.length, margin: { l: 32 + 8 * letters, r: 28, t: 8, b: 44 } });

@@ -205,7 +205,7 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         "compared": len(models) > 1,
         "ranking": [] if target.ranking is None else target.ranking.to_dict("records"),
         "cases": _counted(report, target),
-        "columns": min(max(len(target.models), 2), 4),
+        "columns": min(len(target.models), 4),
         "best": best.name,
         "hardest": [
             {
@@ -309,14 +309,14 @@ def _signed(value: float, unit: str | None) -> str:
 
 def _dynamic(target: Target) -> dict[str, Any]:
     """What the plots and the table of cases are drawn from."""
-    truth = target.truth
+    truth, error = target.truth, _mean_error(target)
     places = {model.name: place for place, model in enumerate(target.models)}
     return {
         "name": target.name,
         "unit": target.unit or "",
         "truth": _numbers(truth),
-        "error": _numbers(_mean_error(target)),
-        "spread": _spread(truth),
+        "error": _numbers(error),
+        "spread": _spread(truth[np.isfinite(error)]),
         "models": [
             {**_drawn(model, target), "colour": places[model.name]} for model in _best_first(target)
         ],
