@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,6 @@ def write_page(
     shown = np.flatnonzero(predicted | np.isin(table.rows, outliers["row"].to_numpy()))
     table = table.take(shown)
     case = pd.Series(range(len(table)), index=table.rows)
-    pictures = Images(table, images)
     curves = {predictor.loss: _curve(predictor.runs) for predictor in predictors}
     targets = []
     for i, column in enumerate(table.target_columns):
@@ -108,10 +108,23 @@ def write_page(
         title,
         pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
         targets,
-        [thumbnail(pictures[i].float().numpy()) for i in range(len(table))],
+        _Thumbnails(Images(table, images)),
         {**provenance, **_environment()},
     )
     write_report(report, path)
+
+
+class _Thumbnails(Sequence[bytes]):
+    """Made when they are asked for: of many images the page shows some."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, case: Any) -> Any:
+        return thumbnail(self._images[case].float().numpy())
 
 
 def described(table: ImageTable) -> str:

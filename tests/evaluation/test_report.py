@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -207,6 +208,35 @@ def test_the_page_stays_below_15_mb(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert all(data_uri(heavy[case]) in text for case in (3, 7, 9, 13))
     assert "Pictures of 43 cases with small errors are left out" in text
+
+
+def test_of_many_cases_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the galleries are among them; the numbers are of all."""
+    report = sample()
+    write_report(report, tmp_path / "all.html")
+    monkeypatch.setattr(page, "_DRAWN", 40)
+    write_report(report, tmp_path / "some.html")
+    whole, some = ((tmp_path / name).read_text() for name in ("all.html", "some.html"))
+    assert "show 40 of 60 cases" in some
+    assert "cases show" not in whole
+    data, everything = (
+        json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)[0])
+        for text in (some, whole)
+    )
+    assert len(data["row"]) == len(data["targets"][0]["truth"]) == 40
+    assert data["row"] == sorted(data["row"], key=int)
+    for key in ("spread", "name"):
+        assert data["targets"][0][key] == everything["targets"][0][key]
+    for key in ("limits", "sizes", "agreement"):
+        assert data["targets"][0]["models"][1][key] == everything["targets"][0]["models"][1][key]
+    places = [int(place) for place in re.findall(r'data-case="(\d+)"', some)]
+    before = [int(place) for place in re.findall(r'data-case="(\d+)"', whole)]
+    for key in ("row", "image", "group"):
+        assert [data[key][place] for place in places] == [
+            everything[key][place] for place in before
+        ]
+    for place, case in zip(places, before, strict=True):
+        assert data["thumbnails"][str(place)] == everything["thumbnails"][str(case)]
 
 
 def test_galleries_of_labels_that_may_be_wrong(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _RANKED = {
 }
 _HARDEST = 20
 _GALLERY = 40
+_DRAWN = 5000
 _SIZES = 8
 """Bins for the error by size of target."""
 _CASES_IN_BIN = 10
@@ -98,13 +99,18 @@ def write_report(report: Report, path: Path) -> None:
     """Writes the page.
 
     It needs no network, and stays below 15 MB: where the thumbnails of all cases would not fit,
-    those of the cases with the smallest errors are left out, and the page says so.
+    those of the cases with the smallest errors are left out. Of more than 5000 cases, so many are
+    drawn: those of the galleries, and others at random; all numbers are of all cases. The page says
+    so.
 
     Raises:
         ValueError: lengths do not agree, or a thumbnail is no JPEG, PNG or WebP file.
     """
     _check(report)
-    thumbnails = _within_limit(report)
+    hardness = _hardness(report)
+    drawn = _drawn_cases(hardness)
+    places = {case: place for place, case in enumerate(drawn.tolist())}
+    thumbnails, left_out = _within_limit(report, drawn[np.argsort(-hardness[drawn], kind="stable")])
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,
@@ -115,20 +121,21 @@ def write_report(report: Report, path: Path) -> None:
     # JSON has no NaN: the page would not open.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     folder = files(__package__)
-    pictures = any(file is not None for file in report.thumbnails)
     html = environment.get_template("page.html").render(
         title=report.title,
-        targets=[_static(report, target) for target in report.targets],
+        targets=[_static(report, target, places) for target in report.targets],
         provenance=report.provenance,
-        left_out=sum(file is not None for file in report.thumbnails) - len(thumbnails),
+        left_out=left_out,
+        cases=len(report.cases),
+        drawn=len(drawn),
         data={
-            "row": [str(row) for row in report.cases["row"]],
-            "image": [str(name) for name in report.cases["image"]],
-            "group": [str(name) for name in report.cases["group"]],
-            "thumbnails": thumbnails,
-            "targets": [_dynamic(target) for target in report.targets],
+            "row": [str(row) for row in report.cases["row"].iloc[drawn]],
+            "image": [str(name) for name in report.cases["image"].iloc[drawn]],
+            "group": [str(name) for name in report.cases["group"].iloc[drawn]],
+            "thumbnails": {places[case]: address for case, address in thumbnails.items()},
+            "targets": [_dynamic(target, drawn) for target in report.targets],
         },
-        pictures=pictures,
+        pictures=bool(thumbnails),
         in_units=LOWER_IS_BETTER,
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
@@ -150,21 +157,41 @@ def _check(report: Report) -> None:
         raise ValueError(f"there are {count} cases, but another number in: {', '.join(wrong)}")
 
 
-def _within_limit(report: Report) -> dict[int, str]:
-    """The addresses of the thumbnails by case, the largest errors first if not all fit."""
+def _hardness(report: Report) -> Array:
+    """`(cases,)`: the larger, the less the page can do without the case; infinite for those of the
+    galleries."""
     hardness = np.full(len(report.cases), -np.inf)
     for target in report.targets:
         rank = pd.Series(_mean_error(target)).rank().to_numpy()
         hardness = np.fmax(hardness, rank)
+        hardness[_hardest(target)] = np.inf
         for shown in _records(target.suspects), _records(target.set_aside):
             hardness[[record["case"] for record in shown]] = np.inf
-    kept, size = {}, 0
-    for case in np.argsort(-hardness, kind="stable") if len(report.thumbnails) else []:
+    return hardness
+
+
+def _drawn_cases(hardness: Array) -> NDArray[np.intp]:
+    """All, or those of the galleries and others at random, in order."""
+    if len(hardness) <= _DRAWN:
+        return np.arange(len(hardness))
+    # At random, as the hardest would look like the rule.
+    chance = np.random.default_rng(0).random(len(hardness))
+    order = np.argsort(np.where(np.isinf(hardness) & (hardness > 0), -1, chance), kind="stable")
+    return np.sort(order[:_DRAWN])
+
+
+def _within_limit(report: Report, cases: NDArray[np.intp]) -> tuple[dict[int, str], int]:
+    """The addresses of the thumbnails by case, the first ones if not all fit, and how many do
+    not."""
+    kept: dict[int, str] = {}
+    size, known = 0, 0
+    for case in cases.tolist() if len(report.thumbnails) else []:
         file = report.thumbnails[case]
+        known += file is not None
         if file is not None and size + len(file) <= _THUMBNAIL_BYTES:
             size += len(file)
-            kept[int(case)] = data_uri(file)
-    return kept
+            kept[case] = data_uri(file)
+    return kept, known - len(kept)
 
 
 def _records(gallery: pd.DataFrame | None) -> list[dict[Any, Any]]:
@@ -189,7 +216,7 @@ def _hardest(target: Target) -> list[int]:
     return [int(case) for case in order[:_HARDEST] if np.isfinite(error[case])]
 
 
-def _static(report: Report, target: Target) -> dict[str, Any]:
+def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[str, Any]:
     """What the page says without a script."""
     metrics = target.metrics
     models = _best_first(target)
@@ -209,7 +236,7 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         "best": best.name,
         "hardest": [
             {
-                **_case(report, case),
+                **_case(report, case, places),
                 "truth": _quantity(target.truth[case], target.unit),
                 "mean": _quantity(error[case], target.unit),
                 "predicted": _quantity(best.prediction[case], target.unit),
@@ -219,7 +246,7 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         ],
         "suspects": [
             {
-                **_case(report, suspect["case"]),
+                **_case(report, suspect["case"], places),
                 "label": _quantity(target.truth[suspect["case"]], target.unit),
                 "predicted": _quantity(suspect["prediction"], target.unit),
                 "score": number_text(suspect["score"]),
@@ -229,8 +256,8 @@ def _static(report: Report, target: Target) -> dict[str, Any]:
         "more_suspects": _more(target.suspects),
         "set_aside": [
             {
-                **_case(report, record["case"]),
                 **record,
+                **_case(report, record["case"], places),
                 "label": _quantity(record["label"], target.unit),
             }
             for record in _records(target.set_aside)
@@ -281,9 +308,9 @@ def _bar(rows: pd.DataFrame, row: pd.Series[Any]) -> dict[str, float] | None:
     return {name: round(float(v), 2) for name, v in zip(("low", "value", "high"), at, strict=True)}
 
 
-def _case(report: Report, case: int) -> dict[str, Any]:
+def _case(report: Report, case: int, places: Mapping[int, int]) -> dict[str, Any]:
     row = report.cases.iloc[case]
-    return {"case": int(case), "image": str(row["image"]), "group": str(row["group"])}
+    return {"case": places[case], "image": str(row["image"]), "group": str(row["group"])}
 
 
 def _counted(report: Report, target: Target) -> str:
@@ -307,23 +334,24 @@ def _signed(value: float, unit: str | None) -> str:
     return f"{'+' if value > 0 else ''}{_quantity(value, unit)}"
 
 
-def _dynamic(target: Target) -> dict[str, Any]:
+def _dynamic(target: Target, drawn: NDArray[np.intp]) -> dict[str, Any]:
     """What the plots and the table of cases are drawn from."""
     truth, error = target.truth, _mean_error(target)
     places = {model.name: place for place, model in enumerate(target.models)}
     return {
         "name": target.name,
         "unit": target.unit or "",
-        "truth": _numbers(truth),
-        "error": _numbers(error),
+        "truth": _numbers(truth[drawn]),
+        "error": _numbers(error[drawn]),
         "spread": _spread(truth[np.isfinite(error)]),
         "models": [
-            {**_drawn(model, target), "colour": places[model.name]} for model in _best_first(target)
+            {**_model(model, target, drawn), "colour": places[model.name]}
+            for model in _best_first(target)
         ],
     }
 
 
-def _drawn(model: Model, target: Target) -> dict[str, Any]:
+def _model(model: Model, target: Target, drawn: NDArray[np.intp]) -> dict[str, Any]:
     known = np.isfinite(model.prediction) & np.isfinite(target.truth)
     prediction, truth = model.prediction[known], target.truth[known]
     limits = limits_of_agreement(prediction, truth) if len(truth) > 1 else None
@@ -343,7 +371,7 @@ def _drawn(model: Model, target: Target) -> dict[str, Any]:
             for row in rows.to_dict("records")
             if row["metric"] in ("PLCC", "SRCC", "MAE")
         ),
-        "prediction": _numbers(model.prediction),
+        "prediction": _numbers(model.prediction[drawn]),
         "limits": limits,
         "limits_text": limits_text,
         "sizes": error_by_size(prediction, truth).to_dict("list"),
