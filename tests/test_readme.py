@@ -1,10 +1,12 @@
-"""What the README shows runs."""
+"""What README and documentation show runs."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -22,6 +24,15 @@ def test_the_loss_in_five_lines() -> None:
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
         assert parameter.grad.isfinite().all()
+
+
+def test_evaluation_of_arrays(capsys: pytest.CaptureFixture[str]) -> None:
+    page = README.parent / "docs" / "evaluation.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    rng = np.random.default_rng(0)
+    names = {name: rng.normal(size=40) for name in ("prediction", "other_prediction", "target")}
+    exec(code, {**names, "subject": np.arange(40).astype(str)})
+    assert "SRCC" in capsys.readouterr().out
 
 
 def test_what_the_readme_points_to_is_there() -> None:
