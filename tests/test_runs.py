@@ -80,6 +80,8 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     for name, weight in whole.items():
         assert torch.equal(weight, resumed[name]), name
     assert (out / "outliers.csv").read_text() == (run / "outliers.csv").read_text()
+    # Nothing that was behind it is done again.
+    assert pd.read_csv(out / "logs" / "version_1" / "metrics.csv")["epoch"].min() == 2
     assert main([*flags, "--resume"]) == 2
 
 

@@ -148,11 +148,12 @@ def train(
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
     )
-    checkpoint = ModelCheckpoint(
-        folder / CHECKPOINTS, "best", monitor="validation_SRCC", mode="max", save_last=True
-    )
+    checkpoints = folder / CHECKPOINTS
+    best = ModelCheckpoint(checkpoints, "best", monitor="validation_SRCC", mode="max")
+    # Its own one, as Lightning's `save_last` saves only with the best one. One file for all epochs.
+    last = ModelCheckpoint(checkpoints, "last", enable_version_counter=False)
     outliers = OutlierCount(len(data.dataset), architecture.targets)
-    callbacks: list[L.Callback] = [checkpoint, outliers, _ProgressBar(options.loss)]
+    callbacks: list[L.Callback] = [best, last, outliers, _ProgressBar(options.loss)]
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
@@ -160,7 +161,6 @@ def train(
     if options.patience > 0:
         callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
     curves = CSVLogger(folder, LOGS)
-    last = folder / CHECKPOINTS / "last.ckpt"
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
         trainer = L.Trainer(
@@ -176,7 +176,8 @@ def train(
             use_distributed_sampler=False,
             deterministic="warn",
         )
-        start = str(last) if resume and last.is_file() else None
+        latest = checkpoints / "last.ckpt"
+        start = str(latest) if resume and latest.is_file() else None
         try:
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         except (KeyboardInterrupt, SystemExit) as stop:
@@ -184,8 +185,8 @@ def train(
             raise Interrupted from stop
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
-        best = torch.load(checkpoint.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(best["state_dict"])
+        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(chosen["state_dict"])
         _update_statistics(regressor, data, trainer.strategy.root_device)
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
