@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
-from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -61,7 +60,10 @@ class TrainingOptions:
     )
     patience: int = field(
         default=0,
-        metadata={"help": "epochs without a better validation SRCC before it stops; 0 for never"},
+        metadata={
+            "help": "epochs without a better validation SRCC before it stops and takes the weights "
+            "of the best one; 0 for the weights at the end of --epochs"
+        },
     )
     seed: int = field(
         default=0, metadata={"help": "of splits, weights, order, augmentation and replaced labels"}
@@ -109,7 +111,7 @@ class Trained:
     """What came out of a training."""
 
     regressor: Regressor
-    """As it was at the best validation SRCC."""
+    """As it is at the end; with `patience`, as it was at the best validation SRCC."""
     outliers: OutlierCount
     """Which training labels the loss set aside."""
 
@@ -149,17 +151,20 @@ def train(
         weight_decay=options.weight_decay,
     )
     checkpoints = folder / CHECKPOINTS
-    best = ModelCheckpoint(checkpoints, "best", monitor="validation_SRCC", mode="max")
-    # Its own one, as Lightning's `save_last` saves only with the best one. One file for all epochs.
+    # One file for all epochs.
     last = ModelCheckpoint(checkpoints, "last", enable_version_counter=False)
     outliers = OutlierCount(len(data.dataset), architecture.targets)
-    callbacks: list[L.Callback] = [best, last, outliers, _ProgressBar(options.loss)]
+    callbacks: list[L.Callback] = [last, outliers, _ProgressBar(options.loss)]
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
-    # Not by default: much is learnt at the end, where the schedule's rate is low.
+    chosen = last
+    # Not by default: much is learnt at the end, where the schedule's rate is low, and which epoch
+    # is the best on a few validation samples is chance.
     if options.patience > 0:
-        callbacks.append(EarlyStopping("validation_SRCC", patience=options.patience, mode="max"))
+        chosen = ModelCheckpoint(checkpoints, "best", monitor="validation_SRCC", mode="max")
+        stop = EarlyStopping("validation_SRCC", patience=options.patience, mode="max")
+        callbacks += [chosen, stop]
     curves = CSVLogger(folder, LOGS)
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
@@ -176,18 +181,21 @@ def train(
             use_distributed_sampler=False,
             deterministic="warn",
         )
-        latest = checkpoints / "last.ckpt"
-        start = str(latest) if resume and latest.is_file() else None
+        start = checkpoints / "last.ckpt"
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=start if resume and start.is_file() else None,
+                weights_only=True,
+            )
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends the process on Ctrl-C, and leaves it deaf to a second one.
             raise Interrupted from stop
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
-        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-        module.load_state_dict(chosen["state_dict"])
-        _update_statistics(regressor, data, trainer.strategy.root_device)
+        saved = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(saved["state_dict"])
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
     return Trained(regressor.eval(), outliers)
@@ -202,18 +210,6 @@ def epochs_done(printed: str) -> int:
 def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:
     """`(n, targets)`: predictions for the rows of a data set, in the table's unit."""
     return _outputs(regressor, rows)[0]
-
-
-def _update_statistics(regressor: Regressor, data: ImageDataModule, device: torch.device) -> None:
-    """Those of batch normalisation as they are with the averaged weights, without augmentation.
-
-    The running ones are of other weights, which biases the predictions.
-    """
-    rows = data.rows("train")
-    batches = DataLoader(rows, _PREDICTION_BATCH, drop_last=len(rows) > _PREDICTION_BATCH)
-    images = (batch["image"] for batch in batches)
-    update_bn(images, regressor.to(device), device)
-    regressor.cpu()
 
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
