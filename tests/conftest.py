@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from finecorr.data.phantom import write_phantoms
 
 # Small tensors gain nothing from a second thread.
 torch.set_num_threads(2)
+
+settings.register_profile("stable", derandomize=True, deadline=None, database=None)
+settings.load_profile("stable")
 
 PHANTOM_FLAGS = [
     *("--image-column", "filename"),

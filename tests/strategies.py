@@ -8,13 +8,10 @@ from dataclasses import dataclass, replace
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import torch
-from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 torch.set_num_threads(1)
-settings.register_profile("stable", derandomize=True, deadline=None, database=None)
-settings.load_profile("stable")
 
 
 @dataclass(frozen=True)

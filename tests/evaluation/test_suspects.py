@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
@@ -29,7 +29,6 @@ def reference(prediction: Array, label: Array) -> Array:
     return scores
 
 
-@settings(deadline=None)
 @given(st.integers(1, 260), st.integers(0, 2**32 - 1), st.booleans())
 def test_it_is_the_reference(n: int, seed: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
