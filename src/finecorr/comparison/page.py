@@ -43,9 +43,10 @@ def write_page(
         for loss in options.losses
         if loss in means.columns.get_level_values("loss")
     ]
+    title = "Losses compared" if len(predictors) > 1 else f"{predictors[0].loss} cross-validated"
     pages.write_page(
         path,
-        f"Losses compared on {table.source.name}",
+        f"{title} on {table.source.name}",
         table,
         runs[0].data.images,
         predictors,
