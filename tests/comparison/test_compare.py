@@ -45,8 +45,8 @@ def test_what_is_written(comparison: Path) -> None:
     assert list(results) == ["loss", "fold", "seed", "target", "metric", "value"]
     assert not results.duplicated(["loss", "fold", "seed", "target", "metric"]).any()
     summary = (comparison / "summary.md").read_text()
-    assert "fine_grained" in summary
-    assert "SRCC" in summary
+    assert "| fine_grained |" in summary
+    assert "Rank by SRCC in each fold and seed" in summary
 
 
 def test_every_row_is_tested_once_by_each_loss(comparison: Path) -> None:

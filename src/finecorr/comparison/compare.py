@@ -21,7 +21,7 @@ from finecorr.comparison.summary import (
     summarise,
     suspect_labels,
 )
-from finecorr.comparison.tables import Style, ranking_text, table_text
+from finecorr.comparison.tables import ranking_text, table_text
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
@@ -107,7 +107,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     with replacing(options.out / SUMMARY) as temporary:
         temporary.write_text(comparison.text(), encoding="utf-8")
     with replacing(options.out / LATEX) as temporary:
-        tables = [_tables(found, "latex") for found in findings.values()]
+        tables = [_latex(found) for found in findings.values()]
         temporary.write_text("\n".join(tables), encoding="utf-8")
     write_page(options.out / pages.REPORT, table, finished, options, predictions, findings)
     return comparison
@@ -126,12 +126,17 @@ def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | 
 
 def _section(target: str, found: pages.Findings) -> str:
     said = verdict(found.metrics, CRITERION)
-    return f"## {target}\n\n{said.headline} {said.explanation}\n\n{_tables(found, 'markdown')}"
+    parts = [f"## {target}", f"{said.headline} {said.explanation}"]
+    parts.append(table_text(found.metrics, "markdown"))
+    if found.ranking is not None:
+        parts.append(f"Rank by {CRITERION} in each fold and seed, 1 being the best:")
+        parts.append(ranking_text(found.ranking, "markdown"))
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _tables(found: pages.Findings, style: Style) -> str:
-    ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, style)}"
-    return f"{table_text(found.metrics, style)}{ranks}"
+def _latex(found: pages.Findings) -> str:
+    ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, 'latex')}"
+    return f"{table_text(found.metrics, 'latex')}{ranks}"
 
 
 def _executor(options: ComparisonOptions) -> Executor:
