@@ -102,9 +102,9 @@ def train(
     """Trains a model on a table, and evaluates it on the test split.
 
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
-    `logs/`, `model.safetensors`, `outliers.csv` (the training labels that the loss set aside: in
-    how many of the `epochs`), and of the test split `metrics.csv`, `predictions.csv`,
-    `scatter.png` and `bland_altman.png`.
+    `logs/`, `model.safetensors`, for a loss that sets outliers aside `outliers.csv` (the training
+    labels, and in how many of the `epochs` each was `set_aside`), and of the test split
+    `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`.
 
     Raises:
         InputError: an option, the table or an image is at fault; nothing was written.
@@ -155,7 +155,9 @@ def train(
         len(table.target_columns),
     )
     trained = training.train(data, architecture, training_options, out, resume=run_options.resume)
-    write_table(out / outliers.FILE, outliers.outlier_table(trained.outliers, table, targets))
+    if trained.outliers is not None:
+        counts = outliers.outlier_table(trained.outliers, table, targets)
+        write_table(out / outliers.FILE, counts)
     predictions = training.predict(trained.regressor, data.rows("test"))
     evaluation = evaluate_predictions(table.take(np.array(data.indices["test"])), predictions, out)
     # The model comes last: a folder that has it is finished.

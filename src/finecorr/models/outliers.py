@@ -57,7 +57,7 @@ class OutlierCount(L.Callback):
 def outlier_table(
     count: OutlierCount, table: ImageTable, labels: NDArray[np.float64]
 ) -> pd.DataFrame:
-    """The labels that were set aside, those of the most epochs first.
+    """The labels that were trained on, those first that were set aside in the most epochs.
 
     Args:
         count: of the training.
@@ -69,7 +69,7 @@ def outlier_table(
         (of how many).
     """
     set_aside, epochs = count.set_aside.cpu().numpy(), count.epochs.cpu().numpy()
-    rows, targets = np.nonzero(set_aside)
+    rows, targets = np.nonzero(np.isfinite(labels) & (epochs > 0)[:, None])
     frame = pd.DataFrame(
         {
             "row": table.rows[rows],
@@ -85,8 +85,8 @@ def outlier_table(
 
 
 def read_outliers(run: Path) -> pd.DataFrame:
-    """`row`, `target`, `label`, `set_aside` and `epochs`, as a run has written them; none where
-    nothing is left of the run but its model."""
+    """`row`, `target`, `label`, `set_aside` and `epochs`, as a run has written them; nothing where
+    its loss sets none aside, or where nothing is left of the run but its model."""
     columns = ["row", "target", "label", "set_aside", "epochs"]
     if not (run / FILE).exists():
         return pd.DataFrame(columns=columns)

@@ -112,8 +112,8 @@ class Trained:
 
     regressor: Regressor
     """As it is at the end; with `patience`, as it was at the best validation SRCC."""
-    outliers: OutlierCount
-    """Which training labels the loss set aside."""
+    outliers: OutlierCount | None
+    """Which training labels the loss set aside, if it sets outliers aside."""
 
 
 class Interrupted(Exception):
@@ -198,7 +198,7 @@ def train(
         module.load_state_dict(saved["state_dict"])
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
-    return Trained(regressor.eval(), outliers)
+    return Trained(regressor.eval(), outliers if module.loss.sets_outliers_aside else None)
 
 
 def epochs_done(printed: str) -> int:

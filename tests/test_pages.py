@@ -1,0 +1,85 @@
+"""From the folders of runs to the page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import PHANTOM_FLAGS
+from finecorr import pages
+from finecorr.data.images import ImageOptions
+from finecorr.data.table import TableOptions, read_table
+from finecorr.evaluation.bootstrap import agreement_with_intervals
+
+TARGET = PHANTOM_FLAGS[3]
+
+
+@pytest.mark.parametrize(
+    ("column", "name", "unit"),
+    [
+        ("head circumference (mm)", "head circumference", "mm"),
+        ("ejection fraction [%]", "ejection fraction", "%"),
+        ("quality", "quality", None),
+        ("score (higher is better)", "score (higher is better)", None),
+    ],
+)
+def test_the_unit_is_that_of_the_column(
+    column: str, name: str, unit: str | None, phantoms: Path, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(phantoms).rename(columns={TARGET: column}).head(12)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    page = written(tmp_path / "table.csv", phantoms, column, [], tmp_path)
+    target = json.loads(data(page))["targets"][0]
+    assert (target["name"], target["unit"]) == (name, unit or "")
+
+
+def test_labels_that_most_epochs_of_all_runs_set_aside(phantoms: Path, tmp_path: Path) -> None:
+    """A label that was replaced is another label."""
+    counts = {
+        "a": [(2, 100.0, 20), (3, 110.0, 15), (4, 120.0, 20)],
+        "b": [(2, 100.0, 0), (3, 110.0, 16), (4, 90.0, 0)],
+    }
+    for name, rows in counts.items():
+        (tmp_path / name).mkdir()
+        frame = pd.DataFrame(rows, columns=["row", "label", "set_aside"])
+        frame.assign(target=TARGET, epochs=20).to_csv(tmp_path / name / "outliers.csv", index=False)
+    (tmp_path / "c").mkdir()  # of a loss that sets none aside
+    page = written(phantoms, phantoms, TARGET, [tmp_path / name for name in "abc"], tmp_path)
+    gallery = page.split("Set aside in training")[1]
+    shown = re.findall(r"label (.*?) mm</span>\s*<span>in (.*?) epochs", gallery)
+    assert shown == [("120", "20 of 20"), ("110", "31 of 40")]
+
+
+def written(table: Path, phantoms: Path, column: str, runs: list[Path], out: Path) -> str:
+    options = TableOptions(
+        table, phantoms.parent / "images", "filename", (column,), group_pattern=r"^(\d+)_"
+    )
+    rows = read_table(options)
+    truth = rows.targets[:, 0]
+    prediction = truth + np.sin(np.arange(len(truth)))
+    prediction[:3] = np.nan
+    known = np.isfinite(prediction)
+    metrics = agreement_with_intervals(
+        prediction[known], truth[known], rows.groups[known], resamples=50
+    )
+    path = out / "report.html"
+    pages.write_page(
+        path,
+        "Title",
+        rows,
+        ImageOptions(image_size=(48, 68)),
+        [pages.Predictor("huber", prediction[:, None], runs)],
+        {column: pages.Findings(metrics.assign(loss="huber", p=np.nan))},
+        {},
+    )
+    return path.read_text()
+
+
+def data(page: str) -> str:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return str(found)
