@@ -83,14 +83,17 @@ def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verd
         for row in close.to_dict("records")
     ]
     order = "lowest" if metric in LOWER_IS_BETTER else "highest"
-    rest = ""
-    if len(worse):
-        subject = "The other loss is" if len(worse) == 1 else f"The other {len(worse)} losses are"
-        rest = f" {subject} worse ({_at_most(worse['p'])})."
-    return Verdict(
-        "The data cannot tell which loss is best.",
+    chance = (
         f"{best['loss']} has the {order} {metric}, {value}, but the difference from "
-        f"{_listed(rivals)} may be chance{corrected}.{rest}{note}",
+        f"{_listed(rivals)} may be chance{corrected}."
+    )
+    if worse.empty:
+        return Verdict("The data cannot tell which loss is best.", f"{chance}{note}")
+    subject = "The other loss is" if len(worse) == 1 else f"The other {len(worse)} losses are"
+    rest = f"{subject} worse ({_at_most(worse['p'])})."
+    return Verdict(
+        f"{_listed([best['loss'], *close['loss']])} predict best.",
+        f"The data cannot tell them apart: {chance} {rest}{note}",
     )
 
 
