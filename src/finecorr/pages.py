@@ -160,7 +160,7 @@ def _outliers(runs: Sequence[Path]) -> pd.DataFrame:
     """The labels that were set aside in most epochs: `row`, `target`, `label`, `set_aside` and
     `epochs`, sums over the runs."""
     cells, counts = ["row", "target", "label"], ["set_aside", "epochs"]
-    found = [read_outliers(run) for run in runs]
+    found = [counted for counted in map(read_outliers, runs) if len(counted)]
     together = pd.concat(found) if found else pd.DataFrame(columns=[*cells, *counts])
     sums = together.groupby(cells, sort=False)[counts].sum().reset_index()
     share = sums["set_aside"] / sums["epochs"]

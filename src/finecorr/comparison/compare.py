@@ -101,6 +101,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         predictions.to_parquet(temporary, index=False)
     with replacing(options.out / RESULTS) as temporary:
         pd.concat(results).to_csv(temporary, index=False)
+    (options.out / SUSPECTS).unlink(missing_ok=True)  # of losses that are no longer compared
     if suspects is not None:
         with replacing(options.out / SUSPECTS) as temporary:
             suspects.to_csv(temporary, index=False)
