@@ -1,6 +1,11 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -54,3 +59,33 @@ def hc18() -> Path:
     if data is None:
         pytest.skip("the real data is not here: FINECORR_DATA names no folder (see CONTRIBUTING)")
     return Path(data) / "hc18"
+
+
+def interrupted(
+    flags: list[str], out: Path, send: Callable[[int, int], None], *, seconds: float
+) -> None:
+    """Runs `finecorr compare` until a training has a checkpoint, and interrupts it.
+
+    Args:
+        flags: of the command.
+        out: the folder that they name.
+        send: `os.kill`; or `os.killpg`, as a terminal does it: to all its processes.
+        seconds: until there must be a checkpoint.
+    """
+    command = [sys.executable, "-m", "finecorr", "compare", *flags]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + seconds
+        while not list(out.glob("runs/*/*/*/checkpoints/last.ckpt")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        send(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "the same command goes on from here" in error

@@ -140,14 +140,13 @@ def _suspects(options: Namespace) -> None:
     run = Path(options.run)
     out = run / "suspects" if options.out is None else Path(options.out)
     chosen = {name: options[name] for name in _CROSS_VALIDATION}
-    suspects = find_suspects(run, ComparisonOptions(out, **chosen))
+    suspects, folder = find_suspects(run, ComparisonOptions(out, **chosen))
     count = int((suspects["score"] >= SUSPICIOUS).sum())
     shown = suspects.head(_SUSPECTS_SHOWN).to_string(index=False, float_format="{:.4g}".format)
-    where = run if (run / SUSPECTS).is_file() else out
     print(
         f"{count} of {len(suspects)} labels are further than {SUSPICIOUS} robust standard "
         f"deviations from what their images suggest; the worst:\n{shown}\n"
-        f"all are in {where / SUSPECTS}, the worst with their images in {where / REPORT}"
+        f"all are in {folder / SUSPECTS}, the worst with their images in {folder / REPORT}"
     )
 
 

@@ -19,12 +19,12 @@ from finecorr.errors import InputError
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.models import training
 from finecorr.runs import (
-    CONFIG,
     METRICS,
     SPLITS,
     Evaluation,
     absolute,
     evaluate_predictions,
+    read_config,
     write_table,
 )
 
@@ -197,7 +197,7 @@ def _write_page(
     predictions: NDArray[np.float64],
     evaluation: Evaluation,
 ) -> None:
-    config = yaml.safe_load((run / CONFIG).read_text()) if (run / CONFIG).exists() else {}
+    config = read_config(run)
     loss = config.get("loss", run.resolve().name)
     everywhere = np.full(table.targets.shape, np.nan)
     everywhere[evaluated] = predictions
@@ -215,7 +215,7 @@ def _write_page(
         {
             "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
             "Model": f"{run.resolve()}, trained on {model.table.table}",
-            "Network": (f"{model.regressor.architecture.network} on {height} x {width} pixels"),
+            "Network": f"{model.regressor.architecture.network} on {height} x {width} pixels",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         trained_on=table.source == model.table.table,

@@ -178,6 +178,12 @@ def differences(
     return _differences(run_options.out, _config(absolute(table_options), *options))
 
 
+def read_config(run: Path) -> dict[str, Any]:
+    """What `train` was called with, flat as the flags are; empty where the run does not say it."""
+    path = run / CONFIG
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
 def absolute(options: TableOptions) -> TableOptions:
     """The same from any folder, so that the run can be repeated."""
     table = options.table.absolute()
@@ -228,7 +234,7 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
 
 def _differences(out: Path, config: dict[str, Any]) -> list[str]:
     """The flags in which the run in the folder differs."""
-    before = yaml.safe_load((out / CONFIG).read_text())
+    before = read_config(out)
     return [f"--{name.replace('_', '-')}" for name in config if config[name] != before.get(name)]
 
 

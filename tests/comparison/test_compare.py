@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from conftest import PHANTOM_FLAGS, SMALL_FLAGS
+from conftest import PHANTOM_FLAGS, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.data.corruption import replace_labels
 
@@ -109,20 +105,7 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
 ) -> None:
     out = tmp_path / "out"
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--out", str(out)]
-    command = [sys.executable, "-m", "finecorr", "compare", *flags]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(out.glob("runs/*/*/*/checkpoints/last.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "the same command goes on from here" in error
+    interrupted(flags, out, os.kill, seconds=120)
     assert main(["compare", *flags]) == 0
     resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
     whole = whole[whole["loss"] == "mse"]

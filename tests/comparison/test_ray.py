@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from conftest import SMALL_FLAGS
+from conftest import SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.comparison.execution import execute, log_of
 from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
@@ -113,24 +110,7 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
 ) -> None:
     """Started on a cluster of its own, and again on another."""
     flags = [*phantom_flags, *FLAGS, "--out", str(tmp_path)]
-    command = [sys.executable, "-m", "finecorr", "compare", *flags]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while not list(tmp_path.glob("runs/*/*/*/checkpoints/last.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        # As a terminal does it: to the cluster's processes, too.
-        os.killpg(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert "the same command goes on from here" in error
+    interrupted(flags, tmp_path, os.killpg, seconds=240)
     assert not list(tmp_path.glob("runs/*/*/*/model.safetensors"))
     assert main(["compare", *flags]) == 0
     assert (tmp_path / TRAINED).read_text() == predictions

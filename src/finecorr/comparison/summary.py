@@ -10,11 +10,9 @@ from finecorr.evaluation.bootstrap import distributions
 from finecorr.evaluation.comparison import holm, ranking
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
-from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
+from finecorr.evaluation.report.verdict import LOWER_IS_BETTER, WITHOUT_BEST
 from finecorr.evaluation.suspects import contradiction
 
-_NOT_COMPARED = frozenset({"bias", "LLoA", "ULoA"})
-"""The other measures of an error have no best."""
 CRITERION = "SRCC"
 RESAMPLES = 2000
 
@@ -44,7 +42,8 @@ def summarise(
     Returns:
         `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best.
     """
-    known = _known(predictions)
+    shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
+    known = shared.dropna(subset="truth")
     columns = ["loss", "metric", "value", "low", "high", "p"]
     means = _Means(known, mapped=mapped, within=within)
     found = distributions(means, means.member, resamples, "percentile", seed=0)
@@ -69,7 +68,7 @@ def measure_each(
         predictions, mapped, within: as for `summarise`.
     """
     rows = []
-    known = predictions[np.isfinite(predictions["truth"])]
+    known = predictions.dropna(subset="truth")
     for key, part in known.groupby(["loss", "fold", "seed"], sort=False):
         measures = _measures(part, mapped=mapped, within=within)
         values = measures(np.ones((len(part), 1)))[:, 0]
@@ -87,11 +86,6 @@ def rank_losses(results: pd.DataFrame) -> pd.DataFrame | None:
     values = results[results["metric"] == CRITERION].dropna(subset="value")
     shared = values.merge(shared_trainings(values), on=["fold", "seed"])
     return ranking(shared) if shared["loss"].nunique() > 1 else None
-
-
-def _known(predictions: pd.DataFrame) -> pd.DataFrame:
-    shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
-    return shared.dropna(subset="truth")
 
 
 def suspect_labels(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -137,7 +131,7 @@ class _Means:
             measures = _measures(part, mapped=mapped, within=within)
             self._parts.setdefault(str(loss), []).append((place[part["row"]].to_numpy(), measures))
         self.losses = list(self._parts)
-        self._compared = [i for i, name in enumerate(measures.names) if name not in _NOT_COMPARED]
+        self._compared = [i for i, name in enumerate(measures.names) if name not in WITHOUT_BEST]
         self.metrics = [measures.names[i] for i in self._compared]
         self.values = self._means(np.ones((len(rows), 1)))[..., 0]
         sign = np.where([metric in LOWER_IS_BETTER for metric in self.metrics], -1, 1)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from finecorr import bundle
 from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
@@ -15,12 +14,12 @@ from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.errors import InputError
 from finecorr.models.training import TrainingOptions
-from finecorr.runs import CONFIG
+from finecorr.runs import CONFIG, read_config
 
 _ROBUST = "robust_pearson"
 
 
-def find_suspects(run: Path, options: ComparisonOptions) -> pd.DataFrame:
+def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, Path]:
     """All labels of the table that a run was trained on, those first that models which have not
     seen them contradict most.
 
@@ -33,18 +32,18 @@ def find_suspects(run: Path, options: ComparisonOptions) -> pd.DataFrame:
         options: of the comparison, but for its losses, which are those of the run.
 
     Returns:
-        See `finecorr.comparison.summary.suspect_labels`.
+        See `finecorr.comparison.summary.suspect_labels`; and the folder of the comparison.
 
     Raises:
         InputError: the run, or an option, is at fault; or a training failed.
         finecorr.models.training.Interrupted: Ctrl-C; the same call goes on.
     """
     if (run / RESULTS).is_file():
-        return _of_comparison(run)
+        return _of_comparison(run), run
     model = bundle.load(run)
-    if not (run / CONFIG).is_file():
+    config = read_config(run)
+    if not config:
         raise InputError(f"{run} does not say how it was trained: {CONFIG} is missing")
-    config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
     training = _options(TrainingOptions, config)
     if not training.build_loss().sets_outliers_aside:
         training = replace(training, loss=_ROBUST, loss_options={})
@@ -60,7 +59,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> pd.DataFrame:
     if comparison.failures:
         raise InputError("; ".join(map(explain, comparison.failures)))
     assert comparison.suspects is not None
-    return comparison.suspects
+    return comparison.suspects, options.out
 
 
 def _of_comparison(folder: Path) -> pd.DataFrame:

@@ -153,8 +153,11 @@ def train(
     checkpoints = folder / CHECKPOINTS
     # One file for all epochs.
     last = ModelCheckpoint(checkpoints, "last", enable_version_counter=False)
-    outliers = OutlierCount(len(data.dataset), architecture.targets)
-    callbacks: list[L.Callback] = [last, outliers, _ProgressBar(options.loss)]
+    callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
+    outliers = None
+    if module.loss.sets_outliers_aside:
+        outliers = OutlierCount(len(data.dataset), architecture.targets)
+        callbacks.append(outliers)
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
         callbacks.append(EMAWeightAveraging(decay=1 - 1 / window))
@@ -198,7 +201,7 @@ def train(
         module.load_state_dict(saved["state_dict"])
         if not module.loss.fixes_scale:
             _calibrate(regressor, data)
-    return Trained(regressor.eval(), outliers if module.loss.sets_outliers_aside else None)
+    return Trained(regressor.eval(), outliers)
 
 
 def epochs_done(printed: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from finecorr.evaluation.report.thumbnails import data_uri
 from finecorr.evaluation.report.verdict import (
     LOWER_IS_BETTER,
     SIGNIFICANCE,
+    WITHOUT_BEST,
     best_first,
     interval_text,
     measure_text,
@@ -31,10 +33,7 @@ from finecorr.files import replacing
 
 Array = NDArray[np.float64]
 
-# The others of an error, bias and limits, have no best.
-_RANKED = {
-    name: meaning for name, meaning in MEANINGS.items() if name not in ("bias", "LLoA", "ULoA")
-}
+_RANKED = {name: meaning for name, meaning in MEANINGS.items() if name not in WITHOUT_BEST}
 _HARDEST = 20
 _GALLERY = 40
 _DRAWN = 5000
@@ -79,6 +78,12 @@ class Target:
     set_aside: pd.DataFrame | None = None
     """Cases that a robust loss set aside in training: `case`, the `label` that it was trained with,
     `set_aside` (in how many epochs) and `epochs` (of how many)."""
+
+    @cached_property
+    def error(self) -> Array:
+        """`(cases,)`: absolute, the mean of the losses that predict the case; NaN for none."""
+        errors = [np.abs(model.prediction - self.truth) for model in self.models]
+        return pd.DataFrame(errors).mean().to_numpy()
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def _hardness(report: Report) -> Array:
     galleries."""
     hardness = np.full(len(report.cases), -np.inf)
     for target in report.targets:
-        rank = pd.Series(_mean_error(target)).rank().to_numpy()
+        rank = pd.Series(target.error).rank().to_numpy()
         hardness = np.fmax(hardness, rank)
         hardness[_hardest(target)] = np.inf
         for shown in _records(target.suspects), _records(target.set_aside):
@@ -199,19 +204,13 @@ def _records(gallery: pd.DataFrame | None) -> list[dict[Any, Any]]:
     return [] if gallery is None else gallery.head(_GALLERY).to_dict("records")
 
 
-def _mean_error(target: Target) -> Array:
-    """`(cases,)`: absolute error, the mean of the losses that predict the case; NaN for none."""
-    errors = [np.abs(model.prediction - target.truth) for model in target.models]
-    return pd.DataFrame(errors).mean().to_numpy()
-
-
 def _best_first(target: Target) -> list[Model]:
     order = best_first(target.metrics, target.criterion)["loss"].tolist()
     return sorted(target.models, key=lambda model: [*order, model.name].index(model.name))
 
 
 def _hardest(target: Target) -> list[int]:
-    error = _mean_error(target)
+    error = target.error
     order = np.argsort(-np.where(np.isnan(error), -np.inf, error), kind="stable")
     return [int(case) for case in order[:_HARDEST] if np.isfinite(error[case])]
 
@@ -221,7 +220,7 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
     metrics = target.metrics
     models = _best_first(target)
     best, names = models[0], [name for name in _RANKED if name in set(metrics["metric"])]
-    error = _mean_error(target)
+    error = target.error
     return {
         "name": target.name,
         "unit": target.unit,
@@ -315,7 +314,7 @@ def _case(report: Report, case: int, places: Mapping[int, int]) -> dict[str, Any
 
 def _counted(report: Report, target: Target) -> str:
     """How many cases and subjects the metrics are of."""
-    known = np.isfinite(_mean_error(target))
+    known = np.isfinite(target.error)
     cases, subjects = int(known.sum()), report.cases["group"][known].nunique()
     return (
         f"{cases} {'case' if cases == 1 else 'cases'} of "
@@ -336,7 +335,7 @@ def _signed(value: float, unit: str | None) -> str:
 
 def _dynamic(target: Target, drawn: NDArray[np.intp]) -> dict[str, Any]:
     """What the plots and the table of cases are drawn from."""
-    truth, error = target.truth, _mean_error(target)
+    truth, error = target.truth, target.error
     places = {model.name: place for place, model in enumerate(target.models)}
     return {
         "name": target.name,

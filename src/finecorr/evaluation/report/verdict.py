@@ -10,6 +10,8 @@ import pandas as pd
 SIGNIFICANCE = 0.05
 LOWER_IS_BETTER = frozenset({"MAE", "RMSE", "RMSE mapped"})
 """These measures have the target's unit; the others have none."""
+WITHOUT_BEST = frozenset({"bias", "LLoA", "ULoA"})
+"""These measures of an error are to be near zero, and are not compared."""
 
 
 class Verdict(NamedTuple):
