@@ -165,7 +165,7 @@ def test_print_config_shows_all_flags(
     assert "corrupt_labels: 0.0" in printed
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "demo"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "degrade", "demo"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code([command, "--help"]) == 0
     assert "--out" in capsys.readouterr().out
@@ -177,3 +177,17 @@ def test_the_losses_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split(maxsplit=1) for line in lines] == [
         [name, explanation] for name, explanation in losses.available().items()
     ]
+
+
+def test_images_are_degraded(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, out = phantoms.parent / "images", tmp_path / "worse"
+    flags = ["--group-pattern", r"^(\d+)_", "--kinds", "blur", "gain", "--at-once", "2"]
+    assert main(["degrade", str(images), "--out", str(out), *flags]) == 0
+    assert "not a human opinion" in capsys.readouterr().out
+    table = pd.read_csv(out / "scores.csv")
+    assert len(table) == 5 * len(list(images.iterdir()))
+    assert {"blur", "gain", "severity"} < set(table.columns)
+    assert main(["degrade", str(tmp_path / "nowhere"), "--out", str(out)]) == 2
+    assert "no folder" in capsys.readouterr().err

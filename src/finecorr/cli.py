@@ -16,6 +16,7 @@ from finecorr.comparison.compare import SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.comparison.suspects import find_suspects
 from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.degradation import TABLE, DegradationOptions, write_degradations
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import expand_presets
 from finecorr.data.table import TableOptions
@@ -150,6 +151,16 @@ def _suspects(options: Namespace) -> None:
     )
 
 
+def _degrade(options: Namespace) -> None:
+    made = _build(DegradationOptions, options)
+    table = write_degradations(Path(options.images), made)
+    originals = table["original"].nunique()
+    print(
+        f"{len(table)} images, versions of {originals}, with their severity in {made.out / TABLE}\n"
+        "Severity says what was done to an image. It is not a human opinion of its quality."
+    )
+
+
 def _demo(options: Namespace) -> None:
     print(demo.run(Path(options.out), overwrite=options.overwrite))
 
@@ -167,6 +178,7 @@ _COMMANDS = {
     "predict": _predict,
     "compare": _compare,
     "suspects": _suspects,
+    "degrade": _degrade,
     "demo": _demo,
     "losses": _losses,
 }
@@ -244,6 +256,16 @@ def _parser() -> ArgumentParser:
         "--out", type=str | None, default=None, help="folder for it (default: RUN/suspects)"
     )
     commands.add_subcommand("suspects", suspects, help="labels that may be wrong")
+
+    degraded = ArgumentParser(
+        description="Write degraded versions of the images of a folder, and a table of how "
+        "severely each was degraded: a task to try losses on. Severity says what was done to an "
+        "image. It is not a human opinion of its quality."
+    )
+    degraded.add_argument("images", type=str, help="folder of images")
+    for option in fields(DegradationOptions):
+        _add(degraded, DegradationOptions, option)
+    commands.add_subcommand("degrade", degraded, help="images to worse ones, in known steps")
 
     demonstrate = ArgumentParser(description=demo.__doc__)
     demonstrate.add_argument("--out", type=str, default="demo", help="folder for the result")

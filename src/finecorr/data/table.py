@@ -150,7 +150,13 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     targets = np.stack(
         [_numbers(frame, column, rows, faults) for column in options.target_columns], axis=1
     )
-    groups, group_faults = _groups(frame, options, images, rows)
+    if options.group_column is None:
+        places = [f"row {row}" for row in rows]
+        groups, group_faults = subjects(images, places, options.group_pattern)
+    else:
+        cells = frame[options.group_column]
+        groups = cells.astype("string").fillna("").to_numpy(dtype=str)
+        group_faults = _empty_cells(cells, rows)
     faults += group_faults
     splits = _splits(frame, options.split_column, rows, faults)
     weights = pixel_sizes = None
@@ -198,6 +204,31 @@ def read_folder(folder: Path, options: TableOptions) -> ImageTable:
         weights=None,
         pixel_sizes=None,
     )
+
+
+def subjects(
+    images: Sequence[Path], places: Sequence[str], pattern: str | None
+) -> tuple[NDArray[np.str_], list[str]]:
+    """`(n,)`: the subjects that `--group-pattern` takes from file names, each image being its own
+    without it; and the faults: where, by the place of each image in its source, it does not match.
+
+    Raises:
+        InputError: the pattern is not a regular expression.
+    """
+    if pattern is None:
+        return np.array([str(image) for image in images]), []
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"--group-pattern {pattern!r}: {error}") from error
+    matches = [compiled.search(image.name) for image in images]
+    faults = [
+        f"{place}: {image.name} does not match --group-pattern {pattern!r}"
+        for place, image, match in zip(places, images, matches, strict=True)
+        if match is None
+    ]
+    part = 1 if compiled.groups else 0
+    return np.array([match[part] if match else "" for match in matches]), faults
 
 
 def raise_faults(source: Path, faults: Sequence[str]) -> None:
@@ -301,28 +332,6 @@ def _wrong_cells(
 
 def _empty_cells(cells: pd.Series, rows: NDArray[np.int64]) -> list[str]:
     return [f"row {row}: column {cells.name!r} is empty" for row in rows[cells.isna().to_numpy()]]
-
-
-def _groups(
-    frame: pd.DataFrame, options: TableOptions, images: Sequence[Path], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.str_], list[str]]:
-    if options.group_column is not None:
-        column = frame[options.group_column]
-        return column.astype("string").fillna("").to_numpy(dtype=str), _empty_cells(column, rows)
-    if options.group_pattern is None:
-        return np.array([str(image) for image in images]), []
-    try:
-        pattern = re.compile(options.group_pattern)
-    except re.error as error:
-        raise InputError(f"--group-pattern {options.group_pattern!r}: {error}") from error
-    matches = [pattern.search(image.name) for image in images]
-    faults = [
-        f"row {row}: {image.name} does not match --group-pattern {options.group_pattern!r}"
-        for row, image, match in zip(rows, images, matches, strict=True)
-        if match is None
-    ]
-    part = 1 if pattern.groups else 0
-    return np.array([match[part] if match else "" for match in matches]), faults
 
 
 def _splits(
