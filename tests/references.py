@@ -160,8 +160,8 @@ def robust_pearson(
     *,
     outlier_threshold: float | None = 3.5,
     max_outlier_fraction: float = 0.3,
-    mean_weight: float = 1.0,
-    std_weight: float = 1.0,
+    mean_weight: float = 0.5,
+    std_weight: float = 0.5,
     outlier_weight: float = 0.0,
     log: bool = True,
 ) -> Column:
@@ -174,7 +174,7 @@ def robust_pearson(
             return None
         std = weighted_std(y, w)
         if log:
-            value = torch.log(value + 1e-4)
+            value = torch.log(value + 1e-4) / 2
         value = value + mean_weight * ((weighted_mean(p, w) - weighted_mean(y, w)) / std) ** 2
         value = value + std_weight * ((weighted_std(p, w) - std) / std) ** 2
         for i, outlier in enumerate(found):
@@ -206,6 +206,18 @@ def huber(delta: float = 1.0) -> Column:
         return weighted_mean(torch.stack(errors), weight)
 
     return loss
+
+
+def half_log(error: Column) -> Column:
+    def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        value = error(prediction, target, weight)
+        return None if value is None else torch.log(value + 1e-8) / 2
+
+    return loss
+
+
+def log_mae(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return torch.log(mae(prediction, target, weight) + 1e-4)
 
 
 def similarity_rank(

@@ -79,6 +79,9 @@ class TestOneByOne:
             (losses.MSELoss(), functional.mse_loss, {}),
             (losses.MAELoss(), functional.mae_loss, {}),
             (HuberLoss(delta=0.2), functional.huber_loss, {"delta": 0.2}),
+            (losses.MSELoss(log=True), functional.mse_loss, {"log": True}),
+            (losses.MAELoss(log=True), functional.mae_loss, {"log": True}),
+            (HuberLoss(log=True, delta=2), functional.huber_loss, {"log": True, "delta": 2}),
             (PearsonLoss(), functional.pearson_loss, {}),
             (
                 RobustPearsonLoss(outlier_threshold=1.0, outlier_weight=0.3, mean_weight=0.2),
@@ -124,6 +127,28 @@ class TestOneByOne:
         )
         actual = loss(self.data.prediction, self.data.target, self.data.features, **data)
         assert torch.equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("log", [False, True])
+def test_errors_without_the_outliers(name: str, log: bool) -> None:
+    batch = random_batch(2, 20)
+    batch.prediction[4] += 100
+    data: dict[str, Any] = {"weight": torch.arange(20) / 7 + 0.1, "group": torch.arange(20) % 2}
+    loss = losses.build(name, log=log, outlier_threshold=3.5, max_outlier_fraction=0.2)
+    outlier = functional.outliers(batch.prediction, batch.target, max_outlier_fraction=0.2, **data)
+    assert outlier[4]
+    assert torch.equal(loss.outliers(batch.prediction, batch.target, **data), outlier)
+    plain = losses.build(name, log=log)
+    everyone = plain(batch.prediction, batch.target, **data)
+    normal = plain(batch.prediction, batch.target.masked_fill(outlier, torch.nan), **data)
+    assert everyone != normal
+    for progress, expected in ((0.0, everyone), (0.04, everyone), (0.05, normal), (1.0, normal)):
+        loss.progress = progress
+        assert torch.equal(loss(batch.prediction, batch.target, **data), expected)
+    assert loss.sets_outliers_aside
+    assert not plain.sets_outliers_aside
+    assert not plain.outliers(batch.prediction, batch.target, **data).any()
 
 
 class TestRobustPearsonLoss:

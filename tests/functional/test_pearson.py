@@ -242,7 +242,7 @@ class TestRobustPearson:
         """Twice the target plus 1: a perfect correlation, mean off by 1, std by 1 in its unit."""
         target = torch.tensor([-1.0, 1.0, -1.0, 1.0])
         loss = robust_pearson_loss(2 * target + 1, target, mean_weight=0.25, std_weight=0.5)
-        assert loss.item() == pytest.approx(math.log(1e-4) + 0.25 + 0.5, rel=1e-5)
+        assert loss.item() == pytest.approx(math.log(1e-4) / 2 + 0.25 + 0.5, rel=1e-5)
 
     def test_an_outlier_counts_by_its_own_weight_only(self) -> None:
         target = torch.arange(9, dtype=torch.float64)

@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize, stats
 from torch import Tensor
 
 import references
 from finecorr.functional import huber_loss, mae_loss, mse_loss
 from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
 
-LOSSES = [(mse_loss, references.mse), (mae_loss, references.mae), (huber_loss, references.huber())]
+LOSSES = [
+    (mse_loss, references.mse),
+    (mae_loss, references.mae),
+    (huber_loss, references.huber()),
+    (partial(mse_loss, log=True), references.half_log(references.mse)),
+    (partial(mae_loss, log=True), references.log_mae),
+    (partial(huber_loss, log=True), references.half_log(references.huber())),
+]
 
 
 @pytest.mark.parametrize(("loss", "reference"), LOSSES)
@@ -36,7 +47,8 @@ def test_equals_the_reference(
         ),
         batch.prediction,
     )
-    assert_near(actual[0], expected[0], accuracy)
+    # Logarithms of errors near 1 have few digits.
+    assert_near(actual[0], expected[0], accuracy, accuracy)
     assert_near(actual[1], expected[1], accuracy)
 
 
@@ -74,7 +86,32 @@ def test_huber_by_hand() -> None:
     assert huber_loss(prediction, torch.zeros(2), delta=2.0) == (0.5 + 2 * (3 - 1)) / 2
 
 
-@pytest.mark.parametrize("loss", [mse_loss, mae_loss, huber_loss])
+@pytest.mark.parametrize(
+    ("loss", "noise"), [(mse_loss, stats.norm), (mae_loss, stats.laplace)], ids=["mse", "mae"]
+)
+def test_the_logarithm_is_a_likelihood(
+    loss: Callable[..., Tensor], noise: stats.rv_continuous
+) -> None:
+    """That of the best scale, found by search; differences are free of the constant."""
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=30)
+    predictions = [target + rng.normal(size=30) * scale for scale in (0.1, 3.0)]
+    searched, actual = [], []
+    for prediction in predictions:
+        residual = target - prediction
+        best = optimize.minimize_scalar(
+            lambda log_scale, residual=residual: (
+                -np.mean(noise.logpdf(residual, scale=math.exp(log_scale)))
+            ),
+            bracket=(-5, 5),
+        )
+        searched.append(best.fun)
+        actual.append(loss(torch.from_numpy(prediction), torch.from_numpy(target), log=True).item())
+    assert actual[1] - actual[0] == pytest.approx(searched[1] - searched[0], rel=1e-3)
+    assert actual[1] - actual[0] > 1
+
+
+@pytest.mark.parametrize("loss", [loss for loss, _ in LOSSES])
 def test_gradcheck(loss: Callable[..., Tensor]) -> None:
     batch = random_batch(0, 6, 2)
     weight, group = torch.arange(6) / 3, torch.tensor([1, 0, 1, 1, 0, 0])

@@ -213,8 +213,8 @@ def _loss_of_normal(p: Tensor, y: Tensor, terms: Terms) -> _Result | None:
 
     of_u, of_v, constant = (1 - value) / u_square, -ratio / u_square, 0.0
     if terms.log:
-        of_u, of_v = of_u / (value + LOG_EPSILON), of_v / (value + LOG_EPSILON)
-        value = _log(value + LOG_EPSILON)
+        of_u, of_v = (c / (2 * (value + LOG_EPSILON)) for c in (of_u, of_v))
+        value = _log(value + LOG_EPSILON) / 2
     if terms.mean_weight:
         difference = _statistic((p - y).sum(0)) / n
         value = value + terms.mean_weight * n * difference**2 / v_square

@@ -56,8 +56,8 @@ def robust_pearson_loss(
     *,
     outlier_threshold: float | None = 3.5,
     max_outlier_fraction: float = 0.3,
-    mean_weight: float = 1.0,
-    std_weight: float = 1.0,
+    mean_weight: float = 0.5,
+    std_weight: float = 0.5,
     outlier_weight: float = 0.0,
     log: bool = True,
     weight: Tensor | None = None,
@@ -67,7 +67,7 @@ def robust_pearson_loss(
 
     Over the samples that are not outliers (see `outliers`):
 
-        log(1 - PLC + 1e-4)
+        log(1 - PLC + 1e-4) / 2
         + mean_weight * ((mean(prediction) - mean(target)) / std(target))^2
         + std_weight * ((std(prediction) - std(target)) / std(target))^2
 
@@ -79,9 +79,11 @@ def robust_pearson_loss(
     `|r| = 1` and `|r| - 1/2` beyond. With `log=False` the first term is `1 - PLC`; with
     `outlier_threshold=None` and all weights 0 besides, this is `pearson_loss`.
 
-    Why the logarithm: the Gaussian negative log-likelihood of the target given the prediction,
-    with the affine map between them and the noise scale profiled out, is
-    `n / 2 * log(1 - PLC^2)`; its gradient does not fade as PLC nears 1.
+    Why half the logarithm: the Gaussian negative log-likelihood of the targets given the
+    predictions, per sample and up to a constant, with the affine map between them and the noise
+    scale profiled out, is `log(1 - PLC^2) / 2`; `1 + PLC`, which hardly changes near the optimum,
+    is left out, so that a negative correlation is not as good as a positive one. Its gradient does
+    not fade as PLC nears 1.
 
     Args:
         prediction: `(n,)` or `(n, targets)`, in the unit of `target`.
@@ -92,7 +94,7 @@ def robust_pearson_loss(
         mean_weight: weight of the squared difference of means; non-negative.
         std_weight: weight of the squared difference of standard deviations; non-negative.
         outlier_weight: weight of the bounded pull of the outliers to their targets; non-negative.
-        log: whether to take the logarithm of `1 - PLC`.
+        log: whether to take half the logarithm of `1 - PLC`.
         weight: `(n,)`, non-negative: how much each sample counts.
         group: `(n,)` integers: everything is within each group, averaged by the groups' weights.
 
@@ -143,7 +145,7 @@ def _general_loss(
 
     loss = one_minus_correlation(normal, guess, truth)
     if terms.log:
-        loss = (loss + LOG_EPSILON).log()
+        loss = (loss + LOG_EPSILON).log() / 2
     if terms.mean_weight:
         loss = loss + terms.mean_weight * square(normal.mean(residual) / unit)
     if terms.std_weight:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from finecorr import functional
+
 
 class Loss(nn.Module):
     """A loss that can be exchanged for any other of this module.
@@ -89,3 +91,58 @@ class PredictionLoss(Loss):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
+
+
+class OutlierLoss(Loss):
+    """A loss that can leave out the samples which contradict their targets.
+
+    Args:
+        outlier_threshold, max_outlier_fraction: see `finecorr.functional.outliers`.
+        warmup: outliers are set aside from this `progress` on, when the predictions have come
+            near the scale of the targets.
+    """
+
+    def __init__(
+        self, *, outlier_threshold: float | None, max_outlier_fraction: float, warmup: float
+    ) -> None:
+        super().__init__()
+        self.outlier_threshold = outlier_threshold
+        self.max_outlier_fraction = max_outlier_fraction
+        self.warmup = warmup
+        self.sets_outliers_aside = outlier_threshold is not None
+
+    def outliers(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        return functional.outliers(
+            prediction,
+            target,
+            outlier_threshold=self.present_threshold(),
+            max_outlier_fraction=self.max_outlier_fraction,
+            weight=weight,
+            group=group,
+        )
+
+    def normal_targets(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        """The targets, NaN where they are set aside."""
+        if self.present_threshold() is None:
+            return target
+        outlier = self.outliers(prediction, target, weight=weight, group=group)
+        dtype = torch.promote_types(prediction.dtype, target.dtype)
+        return torch.where(outlier, torch.nan, target.to(dtype))
+
+    def present_threshold(self) -> float | None:
+        """The threshold at the present `progress`."""
+        return self.outlier_threshold if self.progress >= self.warmup else None

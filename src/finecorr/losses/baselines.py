@@ -84,7 +84,7 @@ class FeatureTermLoss(Loss):
                 "prediction was made"
             )
         data = {"weight": weight, "group": group}
-        error = _POINTWISE[self.pointwise](prediction, target, **data)
+        error = _POINTWISE[self.pointwise](prediction, target, weight=weight, group=group)
         return error + self.feature_weight * self.feature_term(features, prediction, target, **data)
 
     def feature_term(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from finecorr import functional
 from finecorr.functional.pairwise import MARGIN, PairLoss
 from finecorr.functional.similarity import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
-from finecorr.losses.base import Loss, PredictionLoss
+from finecorr.losses.base import Loss, OutlierLoss, PredictionLoss
 
 
 class PearsonLoss(PredictionLoss):
@@ -67,7 +66,7 @@ class PairwiseRankLoss(PredictionLoss):
         super().__init__(kind=kind, margin=margin)
 
 
-class RobustPearsonLoss(Loss):
+class RobustPearsonLoss(OutlierLoss):
     """Pearson correlation, mean and spread, without outliers.
 
     Args:
@@ -82,22 +81,22 @@ class RobustPearsonLoss(Loss):
         *,
         outlier_threshold: float | None = 3.5,
         max_outlier_fraction: float = 0.3,
-        mean_weight: float = 1.0,
-        std_weight: float = 1.0,
+        mean_weight: float = 0.5,
+        std_weight: float = 0.5,
         outlier_weight: float = 0.0,
         log: bool = True,
         warmup: float = 0.05,
     ) -> None:
-        super().__init__()
-        self.outlier_threshold = outlier_threshold
-        self.max_outlier_fraction = max_outlier_fraction
+        super().__init__(
+            outlier_threshold=outlier_threshold,
+            max_outlier_fraction=max_outlier_fraction,
+            warmup=warmup,
+        )
         self.mean_weight = mean_weight
         self.std_weight = std_weight
         self.outlier_weight = outlier_weight
         self.log = log
-        self.warmup = warmup
         self.fixes_scale = mean_weight > 0 and std_weight > 0
-        self.sets_outliers_aside = outlier_threshold is not None
 
     def forward(
         self,
@@ -111,7 +110,7 @@ class RobustPearsonLoss(Loss):
         return functional.robust_pearson_loss(
             prediction,
             target,
-            outlier_threshold=self._threshold(),
+            outlier_threshold=self.present_threshold(),
             max_outlier_fraction=self.max_outlier_fraction,
             mean_weight=self.mean_weight,
             std_weight=self.std_weight,
@@ -120,26 +119,6 @@ class RobustPearsonLoss(Loss):
             weight=weight,
             group=group,
         )
-
-    def outliers(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        return functional.outliers(
-            prediction,
-            target,
-            outlier_threshold=self._threshold(),
-            max_outlier_fraction=self.max_outlier_fraction,
-            weight=weight,
-            group=group,
-        )
-
-    def _threshold(self) -> float | None:
-        return self.outlier_threshold if self.progress >= self.warmup else None
 
 
 class SimilarityRankLoss(Loss):
@@ -249,9 +228,7 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         loss = super().forward(prediction, target, weight=weight, group=group)
         if self.rank_weight == 0:
             return loss
-        outlier = self.outliers(prediction, target, weight=weight, group=group)
-        dtype = torch.promote_types(prediction.dtype, target.dtype)
-        normal = torch.where(outlier, torch.nan, target.to(dtype))
+        normal = self.normal_targets(prediction, target, weight=weight, group=group)
         self.ranking.levels = self.levels()
         ranking: Tensor = self.ranking(prediction, normal, features, weight=weight, group=group)
         return loss + self.rank_weight * ranking

@@ -2,46 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from torch import Tensor
+
 from finecorr import functional
 from finecorr.functional import baselines
 from finecorr.functional.baselines.focal import Activation
-from finecorr.losses.base import PredictionLoss
+from finecorr.losses.base import OutlierLoss, PredictionLoss
 
 
-class MSELoss(PredictionLoss):
+class PointwiseLoss(OutlierLoss):
+    """One of `finecorr.functional` with its options, on the samples that are not outliers."""
+
+    function: ClassVar[Callable[..., Tensor]]
+
+    def __init__(
+        self,
+        outlier_threshold: float | None,
+        max_outlier_fraction: float,
+        warmup: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            outlier_threshold=outlier_threshold,
+            max_outlier_fraction=max_outlier_fraction,
+            warmup=warmup,
+        )
+        self.options = options
+
+    def forward(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        features: Tensor | None = None,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        normal = self.normal_targets(prediction, target, weight=weight, group=group)
+        return self.function(prediction, normal, weight=weight, group=group, **self.options)
+
+
+class MSELoss(PointwiseLoss):
     """Mean squared error.
 
-    See `finecorr.functional.mse_loss`.
+    See `finecorr.functional.mse_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
     """
 
     function = staticmethod(functional.mse_loss)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        log: bool = False,
+        outlier_threshold: float | None = None,
+        max_outlier_fraction: float = 0.3,
+        warmup: float = 0.05,
+    ) -> None:
+        super().__init__(outlier_threshold, max_outlier_fraction, warmup, log=log)
 
 
-class MAELoss(PredictionLoss):
+class MAELoss(PointwiseLoss):
     """Mean absolute error.
 
-    See `finecorr.functional.mae_loss`.
+    See `finecorr.functional.mae_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
     """
 
     function = staticmethod(functional.mae_loss)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        *,
+        log: bool = False,
+        outlier_threshold: float | None = None,
+        max_outlier_fraction: float = 0.3,
+        warmup: float = 0.05,
+    ) -> None:
+        super().__init__(outlier_threshold, max_outlier_fraction, warmup, log=log)
 
 
-class HuberLoss(PredictionLoss):
+class HuberLoss(PointwiseLoss):
     """Squared error up to `delta`, linear beyond.
 
-    See `finecorr.functional.huber_loss`.
+    See `finecorr.functional.huber_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
     """
 
     function = staticmethod(functional.huber_loss)
 
-    def __init__(self, *, delta: float = 1.0) -> None:
-        super().__init__(delta=delta)
+    def __init__(
+        self,
+        *,
+        delta: float = 1.0,
+        log: bool = False,
+        outlier_threshold: float | None = None,
+        max_outlier_fraction: float = 0.3,
+        warmup: float = 0.05,
+    ) -> None:
+        super().__init__(outlier_threshold, max_outlier_fraction, warmup, delta=delta, log=log)
 
 
 class FocalMSELoss(PredictionLoss):
