@@ -31,7 +31,7 @@ from finecorr.functional import (
     similarity_rank_loss,
     spearman_loss,
 )
-from finecorr.functional.similarity import Similarity
+from finecorr.functional.relations import Similarity
 
 Loss = Callable[..., Tensor]
 

@@ -208,6 +208,37 @@ def huber(delta: float = 1.0) -> Column:
     return loss
 
 
+def similarity_correlation(*, log: bool = True) -> Column:
+    """Each anchor's distances to the others, one after another."""
+
+    def loss(features: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+        if is_undefined(target):
+            return None
+        losses = []
+        for i in range(len(target)):
+            others = [j for j in range(len(target)) if j != i]
+            truth = torch.stack([(target[j] - target[i]).abs() for j in others])
+            guess = torch.stack([distance(features[i], features[j]) for j in others])
+            w = weight[others]
+            a, b = guess - weighted_mean(guess, w), truth - weighted_mean(truth, w)
+            least = 1e-3 * weighted_mean(guess, w)
+            variance = weighted_mean(a**2, w)
+            std = variance.sqrt() if variance > least**2 else least
+            even = not truth.max() - truth.min() > 1e-4 * truth.max()
+            r = features.sum() * 0
+            if not even and std > 0:
+                r = weighted_mean(a * b, w) / weighted_mean(b**2, w).sqrt() / std
+            losses.append(torch.log(1 - r + 1e-3) / 2 if log else 1 - r)
+        return weighted_mean(torch.stack(losses), weight)
+
+    return loss
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """0, with a zero gradient, between equal points."""
+    return (a - b).square().sum().sqrt() if (a != b).any() else (a - b).sum() * 0
+
+
 def half_log(error: Column) -> Column:
     def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
         value = error(prediction, target, weight)

@@ -32,7 +32,6 @@ PAIRWISE = {"similarity_rank", "fine_grained", *WITH_POINTWISE}
 NO_SECOND_DERIVATIVE = {
     "ranksim": "blackbox differentiation",
     "blackbox_spearman": "blackbox differentiation",
-    "rank_n_contrast": "_cdist_backward",
 }
 """What the error says."""
 

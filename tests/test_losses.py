@@ -189,17 +189,29 @@ class TestFineGrainedCorrelationLoss:
             (1.0, None),
         ],
     )
-    def test_goes_from_coarse_to_fine(self, progress: float, levels: int | None) -> None:
-        loss, batch = FineGrainedCorrelationLoss(warmup=0), random_batch(3, 40)
+    def test_ranks_from_coarse_to_fine(self, progress: float, levels: int | None) -> None:
+        loss = FineGrainedCorrelationLoss(local="rank", rank_weight=0.3, warmup=0)
+        batch = random_batch(3, 40)
         loss.progress = progress
-        assert loss.levels() == levels
-        ranking = functional.prediction_rank_loss(batch.prediction, batch.target, levels=levels)
+        assert loss.present_levels() == levels
+        ranking = functional.similarity_rank_loss(batch.features, batch.target, levels=levels)
         expected = functional.robust_pearson_loss(batch.prediction, batch.target) + 0.3 * ranking
         assert not functional.outliers(batch.prediction, batch.target).any()
-        assert_near(loss(batch.prediction, batch.target), expected, 1e-12)
+        assert_near(loss(batch.prediction, batch.target, batch.features), expected, 1e-12)
 
-    @pytest.mark.parametrize("with_features", [False, True])
-    def test_is_the_sum_of_both_without_the_outliers(self, with_features: bool) -> None:
+    def test_ranks_by_levels_of_ones_own(self) -> None:
+        loss = FineGrainedCorrelationLoss(local="rank", levels=[3], temperature=0.4)
+        batch = random_batch(3, 20)
+        expected = functional.robust_pearson_loss(batch.prediction, batch.target)
+        expected = expected + functional.similarity_rank_loss(
+            batch.features, batch.target, levels=3, temperature=0.4
+        )
+        for progress in (0.1, 1.0):
+            loss.progress = progress
+            assert_near(loss(batch.prediction, batch.target, batch.features), expected, 1e-12)
+
+    @pytest.mark.parametrize("local", ["correlation", "rank"])
+    def test_is_the_sum_of_both_without_the_outliers(self, local: Any) -> None:
         batch = random_batch(4, 20, 2)
         batch.prediction[4, 0] += 100
         batch.prediction[7, 1] -= 100
@@ -213,43 +225,51 @@ class TestFineGrainedCorrelationLoss:
         robust = functional.robust_pearson_loss(
             batch.prediction, batch.target, mean_weight=0.2, **data
         )
-        ranking = (
-            functional.similarity_rank_loss(batch.features, normal, temperature=0.4, **data)
-            if with_features
-            else functional.prediction_rank_loss(batch.prediction, normal, temperature=0.4, **data)
-        )
-        loss = FineGrainedCorrelationLoss(rank_weight=0.7, temperature=0.4, mean_weight=0.2)
-        features = batch.features if with_features else None
-        actual = loss(batch.prediction, batch.target, features, **data)
-        assert_near(actual, robust + 0.7 * ranking, 1e-12)
+        functions: dict[str, Any] = {
+            "correlation": functional.similarity_correlation_loss,
+            "rank": functional.similarity_rank_loss,
+        }
+        loss = FineGrainedCorrelationLoss(local=local, rank_weight=0.7, mean_weight=0.2)
+        actual = loss(batch.prediction, batch.target, batch.features, **data)
+        expected = robust + 0.7 * functions[local](batch.features, normal, **data)
+        assert_near(actual, expected, 1e-12)
 
-    def test_ranks_everyone_during_the_warmup(self) -> None:
+    def test_compares_everyone_during_the_warmup(self) -> None:
         batch = random_batch(5, 20)
         batch.prediction[4] += 100
         loss = FineGrainedCorrelationLoss()
         loss.progress = 0.04
-        robust = functional.robust_pearson_loss(
+        expected = functional.robust_pearson_loss(
             batch.prediction, batch.target, outlier_threshold=None
-        )
-        ranking = functional.prediction_rank_loss(batch.prediction, batch.target, levels=2)
-        assert_near(loss(batch.prediction, batch.target), robust + 0.3 * ranking, 1e-12)
+        ) + functional.similarity_correlation_loss(batch.features, batch.target)
+        assert_near(loss(batch.prediction, batch.target, batch.features), expected, 1e-12)
 
-    def test_an_outlier_gets_no_gradient(self) -> None:
+    @pytest.mark.parametrize("local", ["correlation", "rank"])
+    def test_an_outlier_gets_no_gradient(self, local: Any) -> None:
         batch = random_batch(6, 20)
         batch.prediction[4] += 100
         inputs = [batch.prediction.requires_grad_(), batch.features.requires_grad_()]
-        value = FineGrainedCorrelationLoss()(inputs[0], batch.target, inputs[1])
+        loss = FineGrainedCorrelationLoss(local=local)
+        value = loss(inputs[0], batch.target, inputs[1])
         for gradient in torch.autograd.grad(value, inputs):
             assert (gradient[4] == 0).all()
             assert gradient[5].any()
 
-    def test_without_ranking_is_the_robust_loss(self) -> None:
+    def test_without_features_is_the_robust_loss(self) -> None:
         batch = random_batch(7, 20)
-        loss = FineGrainedCorrelationLoss(rank_weight=0, std_weight=0.4)
         expected = RobustPearsonLoss(std_weight=0.4)(batch.prediction, batch.target)
+        loss = FineGrainedCorrelationLoss(std_weight=0.4)
+        assert torch.equal(loss(batch.prediction, batch.target), expected)
+        loss = FineGrainedCorrelationLoss(rank_weight=0, std_weight=0.4)
         assert torch.equal(loss(batch.prediction, batch.target, batch.features), expected)
 
     @pytest.mark.parametrize("rank_weight", [-1.0, float("nan"), float("inf")])
     def test_a_rank_weight_out_of_range(self, rank_weight: float) -> None:
         with pytest.raises(ValueError, match="rank_weight"):
-            FineGrainedCorrelationLoss(rank_weight=rank_weight)(torch.rand(5), torch.rand(5))
+            FineGrainedCorrelationLoss(rank_weight=rank_weight)
+
+    def test_options_out_of_range(self) -> None:
+        with pytest.raises(ValueError, match="local must be one of correlation, rank"):
+            FineGrainedCorrelationLoss(local="order")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="levels"):
+            FineGrainedCorrelationLoss(local="rank", levels=())

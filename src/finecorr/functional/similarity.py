@@ -9,7 +9,7 @@ arXiv 2207.00347); the formulas are our own. With `levels=None` the loss is that
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -21,12 +21,14 @@ from finecorr.functional.moments import (
     populations,
     running_sum_terms,
 )
+from finecorr.functional.relations import (
+    Relation,
+    Samples,
+    Similarity,
+    anchor_samples,
+    relation_loss,
+)
 from finecorr.functional.sorting import argsort, runs
-
-Similarity = Literal["cosine", "euclidean"]
-
-CHUNK = 2**20
-"""How many pairs are in memory at once."""
 
 MISSING = -1e30
 """A finite stand-in for minus infinity, which would make gradients NaN."""
@@ -61,7 +63,7 @@ def similarity_rank_loss(
     Time is O(n^2 (d + targets * log n)) and memory O(n (d + targets)) for n samples with d
     features: some anchors at a time, each one's row is sorted once, and the sums over k are running
     ones from the far end. The gradient is taken at the same time. A second derivative takes O(n^2)
-    memory, and there is none with "euclidean", for which PyTorch raises NotImplementedError.
+    memory, and with "euclidean" O(n^2 d).
 
     Args:
         features: `(n, d)`.
@@ -132,19 +134,6 @@ class _Ranking(NamedTuple):
     similarity: Similarity
 
 
-class _Samples(NamedTuple):
-    """What the loss knows of the samples beside their features; no gradient is taken of it."""
-
-    target: Tensor
-    """`(targets, n)`"""
-    weight: Tensor
-    """`(targets, n)`: with a mean of 1 in each population."""
-    share: Tensor
-    """`(targets, n)`: how much each counts as an anchor."""
-    group: Tensor | None
-    """`(n,)`"""
-
-
 def _rank_loss(points: Tensor, batch: Populations, ranking: _Ranking) -> Tensor:
     """`points` are `(targets, n, d)`, or `(1, n, d)` where all targets share them."""
     if ranking.levels is not None and ranking.levels < 2:
@@ -153,122 +142,8 @@ def _rank_loss(points: Tensor, batch: Populations, ranking: _Ranking) -> Tensor:
         )
     if not ranking.temperature > 0:
         raise ValueError(f"temperature must be positive, not {ranking.temperature}")
-    total = batch.sum(batch.weight)
-    share = batch.share(batch.defined()) / torch.where(total > 0, total, 1)
-    samples = _Samples(
-        batch.target.T,
-        batch.relative_weight().T,
-        (batch.weight * batch.expand(share)).T,
-        batch.group,
-    )
-    differentiate = torch.is_grad_enabled() and points.requires_grad
-    loss: Tensor = _RankLoss.apply(points, *samples, ranking, differentiate)[0]  # type: ignore[no-untyped-call]
-    return loss
-
-
-class _RankLoss(torch.autograd.Function):
-    """The loss and its gradient at once, so that nothing of the size of all pairs is kept."""
-
-    @staticmethod
-    def forward(
-        points: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        share: Tensor,
-        group: Tensor | None,
-        ranking: _Ranking,
-        differentiate: bool,
-    ) -> tuple[Tensor, Tensor | None]:
-        samples = _Samples(target, weight, share, group)
-        return _loss_and_gradient(points, samples, ranking, differentiate)
-
-    @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor | None]
-    ) -> None:
-        ctx.ranking, gradient = inputs[5], output[1]
-        ctx.save_for_backward(*inputs[:5], gradient)
-        if gradient is not None:
-            ctx.mark_non_differentiable(gradient)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
-        points, target, weight, share, group, gradient = ctx.saved_tensors
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            # Its own derivative is asked for: once more, every operation being recorded.
-            samples = _Samples(target, weight, share, group)
-            gradient = _loss_and_gradient(points, samples, ctx.ranking, True)[1]
-        return upstream[0] * gradient, None, None, None, None, None, None
-
-
-def _loss_and_gradient(
-    points: Tensor, samples: _Samples, ranking: _Ranking, differentiate: bool
-) -> tuple[Tensor, Tensor | None]:
-    targets, n = samples.target.shape
-    loss = samples.share.new_zeros(())
-    gradient = torch.zeros_like(points) if differentiate else None
-    step = max(1, CHUNK // max(1, targets * n))
-    ordered = _in_order(samples)
-    with torch.autocast(points.device.type, enabled=False):
-        for start in range(0, n if targets else 0, step):
-            rows = slice(start, start + step)
-            anchors = points[:, rows]
-            found = _similarities(anchors, points, ranking.similarity)
-            scaled = (found / ranking.temperature).expand(targets, -1, -1)
-            part, slope = _anchors(scaled, rows, samples, ordered, ranking.levels)
-            loss = loss + part
-            if gradient is None:
-                continue
-            if len(points) < targets:
-                slope = slope.sum(0, keepdim=True)
-            slope = slope / ranking.temperature
-            if step < n:
-                gradient += _of_anchors(slope.mT, found.mT, points, anchors, ranking.similarity)
-            else:  # of both at once
-                slope = slope + slope.mT
-            gradient[:, rows] += _of_anchors(slope, found, anchors, points, ranking.similarity)
-    return loss, gradient
-
-
-def _similarities(anchors: Tensor, others: Tensor, similarity: Similarity) -> Tensor:
-    """`(..., anchors, others)`, without the temperature."""
-    if similarity == "cosine":
-        return anchors @ others.mT
-    if others.shape[-1] == 1:
-        return -(anchors - others.mT).abs()
-    if _by_products(others):
-        return -_distances(anchors, others).to(others.dtype)
-    # The products that cdist would take otherwise lose the digits of small distances.
-    return -torch.cdist(anchors, others, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _by_products(points: Tensor) -> bool:
-    """Whether distances are taken in float64 by products: the way that takes the least time on a
-    CPU, with more than the digits of float32."""
-    return points.is_cpu and points.dtype == torch.float32 and not torch.is_grad_enabled()
-
-
-def _distances(anchors: Tensor, others: Tensor) -> Tensor:
-    anchors, others = anchors.double(), others.double()
-    squares = anchors.square().sum(-1)[..., None] + others.square().sum(-1)[..., None, :]
-    return torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
-
-
-def _of_anchors(
-    slope: Tensor, similarities: Tensor, anchors: Tensor, others: Tensor, similarity: Similarity
-) -> Tensor:
-    """The gradient of `sum(slope * similarities)` with respect to the anchors."""
-    if similarity == "cosine":
-        return slope @ others
-    if others.shape[-1] == 1:
-        return (slope * (others.mT - anchors).sign()).sum(-1, keepdim=True)
-    if _by_products(others):
-        pull = torch.where(similarities < 0, slope / similarities, 0).double()
-        gradient = pull.sum(-1, keepdim=True) * anchors - pull @ others.double()
-        return gradient.to(others.dtype)
-    _, pull_back, *_ = torch.func.vjp(lambda at: _similarities(at, others, similarity), anchors)
-    (gradient,) = pull_back(slope)
-    return gradient  # type: ignore[no-any-return]
+    relation = Relation(ranking.similarity, _in_order, _anchors, ranking)
+    return relation_loss(points, anchor_samples(batch), relation)
 
 
 class _Ordered(NamedTuple):
@@ -282,7 +157,7 @@ class _Ordered(NamedTuple):
     """Half of it, so that no difference overflows, and infinite for a sample without weight."""
 
 
-def _in_order(samples: _Samples) -> _Ordered:
+def _in_order(samples: Samples) -> _Ordered:
     target = torch.where(samples.weight > 0, samples.target / 2, torch.inf)
     order = argsort(target, -1)
     if samples.group is not None:
@@ -293,10 +168,11 @@ def _in_order(samples: _Samples) -> _Ordered:
 
 
 def _anchors(
-    similarities: Tensor, rows: slice, samples: _Samples, ordered: _Ordered, levels: int | None
+    similarities: Tensor, rows: slice, samples: Samples, ordered: _Ordered, ranking: _Ranking
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the anchors' losses by their shares, and its gradient, `(targets, rows, n)`."""
+    """See `finecorr.functional.relations.Relation`."""
     target, weight, share, group = samples
+    similarities, levels = similarities / ranking.temperature, ranking.levels
     distance = (target[:, rows, None] / 2 - ordered.target[:, None]).abs()
     distance.scatter_(-1, ordered.place[:, rows, None], torch.inf)
     if group is not None:
@@ -329,7 +205,7 @@ def _anchors(
     losses = weights * (far - terms + logarithms).masked_fill(absent, 0)
     share = share[:, rows, None] / total
     loss = (share * losses).sum()
-    slope = share * (pull - weights)
+    slope = share * (pull - weights) / ranking.temperature
     return loss, torch.empty_like(slope).scatter(-1, order, slope)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from finecorr import functional
 from finecorr.functional.pairwise import MARGIN, PairLoss
-from finecorr.functional.similarity import Similarity
+from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
 from finecorr.losses.base import Loss, OutlierLoss, PredictionLoss
+
+Local = Literal["correlation", "rank"]
 
 
 class PearsonLoss(PredictionLoss):
@@ -178,30 +181,34 @@ class SimilarityRankLoss(Loss):
 
 
 class FineGrainedCorrelationLoss(RobustPearsonLoss):
-    """Robust Pearson on the global level, similarity ranking from coarse to fine on the local one.
+    """Robust Pearson on the global level, similarities of the features on the local one.
 
-        robust_pearson_loss + rank_weight * similarity_rank_loss
+        robust_pearson_loss + rank_weight * similarity_correlation_loss
 
-    The ranking leaves out the samples that the robust Pearson loss sets aside, so that a group
-    weighs there what its other samples do. Its `levels` are 2
-    at the start and double as `progress` grows, in equal steps, to end with the exact order.
-    Without features the predictions themselves are ranked.
+    The local level leaves out the samples that the robust Pearson loss sets aside, so that a group
+    weighs there what its other samples do. Without features there is no local level, and this is
+    the robust Pearson loss: on the predictions themselves it would say what that has said.
+
+    With `local="rank"`, the local level is `similarity_rank_loss`, from coarse to fine: near or
+    far at the start, the exact order at the end.
 
     The idea is that of "Fine-grained Correlation Loss for Regression" (Chen et al., MICCAI 2022,
     arXiv 2207.00347); the formulas are our own.
 
     Args:
-        rank_weight: weight of the ranking; non-negative.
-        temperature, similarity: see `finecorr.functional.similarity_rank_loss`.
+        rank_weight: weight of the local level; non-negative.
+        local: "correlation" or "rank".
+        levels, temperature, similarity: of "rank", see `finecorr.functional.similarity_rank_loss`;
+            `levels` are taken one after another, in equal parts of the training.
         robust_pearson: the options of `RobustPearsonLoss`.
     """
-
-    LEVELS: ClassVar[tuple[int | None, ...]] = (2, 4, 8, 16, 32, None)
 
     def __init__(
         self,
         *,
-        rank_weight: float = 0.3,
+        rank_weight: float = 1.0,
+        local: Local = "correlation",
+        levels: Sequence[int | None] = (2, 4, 8, 16, 32, None),
         temperature: float = 0.1,
         similarity: Similarity = "cosine",
         **robust_pearson: Any,
@@ -209,12 +216,19 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         super().__init__(**robust_pearson)
         if not 0 <= rank_weight < float("inf"):
             raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
+        if local not in get_args(Local):
+            raise ValueError(f"local must be one of {', '.join(get_args(Local))}, not {local!r}")
+        if not levels:
+            raise ValueError("levels must not be empty")
         self.rank_weight = rank_weight
-        self.ranking = SimilarityRankLoss(temperature=temperature, similarity=similarity)
+        self.local = local
+        self.levels = tuple(levels)
+        self.temperature = temperature
+        self.similarity = similarity
 
-    def levels(self) -> int | None:
+    def present_levels(self) -> int | None:
         """The number of levels at the present `progress`."""
-        return self.LEVELS[min(int(self.progress * len(self.LEVELS)), len(self.LEVELS) - 1)]
+        return self.levels[min(int(self.progress * len(self.levels)), len(self.levels) - 1)]
 
     def forward(
         self,
@@ -226,9 +240,21 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         group: Tensor | None = None,
     ) -> Tensor:
         loss = super().forward(prediction, target, weight=weight, group=group)
-        if self.rank_weight == 0:
+        if self.rank_weight == 0 or features is None:
             return loss
         normal = self.normal_targets(prediction, target, weight=weight, group=group)
-        self.ranking.levels = self.levels()
-        ranking: Tensor = self.ranking(prediction, normal, features, weight=weight, group=group)
-        return loss + self.rank_weight * ranking
+        if self.local == "correlation":
+            local = functional.similarity_correlation_loss(
+                features, normal, weight=weight, group=group
+            )
+        else:
+            local = functional.similarity_rank_loss(
+                features,
+                normal,
+                levels=self.present_levels(),
+                temperature=self.temperature,
+                similarity=self.similarity,
+                weight=weight,
+                group=group,
+            )
+        return loss + self.rank_weight * local

@@ -1,0 +1,142 @@
+"""Correlation of similarities: how far a sample is from each of the others, in representation and
+in target.
+
+The idea of learning the rank order through similarity relationships is that of the local level of
+"Fine-grained Correlation Loss for Regression" (Chen et al., MICCAI 2022, arXiv 2207.00347); the
+formula is our own. Correlations of the distances between samples are those of Mantel (Cancer
+Research 27, 1967) and of representational similarity analysis (Kriegeskorte et al., 2008).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from finecorr.functional.features import feature_batch
+from finecorr.functional.relations import (
+    Relation,
+    Samples,
+    anchor_samples,
+    relation_loss,
+)
+
+LOG_EPSILON = 1e-3
+"""What is added to `1 - correlation` before the logarithm: its gradient stays finite."""
+
+EVEN_TARGETS = 1e-4
+"""An anchor to which all others are as far, in target, up to this share, tells nothing."""
+
+EVEN_FEATURES = 1e-3
+"""The least standard deviation of an anchor's distances, as a share of their mean, that they are
+divided by."""
+
+
+def similarity_correlation_loss(
+    features: Tensor,
+    target: Tensor,
+    *,
+    log: bool = True,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """How badly each sample's distances to the others correlate, in features and in targets.
+
+    For an anchor i, `r_i` is the Pearson correlation, over the samples j other than i, of
+    `|features_i - features_j|` (Euclidean) with `|target_i - target_j|`. The loss is the mean over
+    anchors of
+
+        log(1 - r_i + 1e-3) / 2
+
+    or, with `log=False`, of `1 - r_i`. It is the lowest where the features of the samples lie as
+    their targets do: on a line, in their order, at distances in proportion. Neither a temperature
+    nor a scale of the features enters.
+
+    Where the distances of an anchor in features hardly differ, their standard deviation is taken as
+    0.001 of their mean, so that the gradient stays finite. Where they are all equal, or those in
+    target by 1e-4 of the largest, `r_i` is 0.
+
+    Weights count in the correlations and in the mean over anchors.
+
+    Time is O(n^2 (d + targets)) and memory O(n (d + targets)) for n samples with d features: some
+    anchors at a time. The gradient is taken at the same time. A second derivative takes O(n^2 d)
+    memory.
+
+    Args:
+        features: `(n, d)`.
+        target: `(n,)` or `(n, targets)`; NaN is a missing label.
+        log: whether to take half the logarithm.
+        weight: `(n,)`, non-negative: how much each sample counts.
+        group: `(n,)` integers: samples are compared within their group only; the groups are
+            averaged by their weights.
+
+    Returns:
+        A scalar, the mean over targets. Groups and targets with fewer than two labelled samples
+        or with a constant target are left out; the loss is 0 where nothing is left.
+
+    Raises:
+        ValueError, TypeError: see `finecorr.functional.moments.populations`.
+    """
+    batch, features = feature_batch(features, None, target, weight, group)
+    # In a range where neither squares nor quotients overflow or vanish.
+    if len(features):
+        largest = features.detach().abs().amax()
+        features = features / torch.where(largest > 0, largest, 1)
+    return relation_loss(
+        features[None], anchor_samples(batch), Relation("euclidean", _nothing, _anchors, log)
+    )
+
+
+def _nothing(samples: Samples) -> None:
+    """The anchors share nothing."""
+
+
+def _anchors(
+    similarities: Tensor, rows: slice, samples: Samples, prepared: None, log: bool
+) -> tuple[Tensor, Tensor]:
+    """See `finecorr.functional.relations.Relation`."""
+    target, weight, share, group = samples
+    position = torch.arange(target.shape[1], device=target.device)
+    present = (weight[:, None] > 0) & (position[rows, None] != position)
+    if group is not None:
+        present = present & (group[rows, None] == group)
+    weight = torch.where(present, weight[:, None], 0)
+    total = weight.sum(-1, keepdim=True)
+    weight = weight / torch.where(total > 0, total, 1)
+
+    # Halves, so that no difference overflows.
+    distance = (target[:, rows, None] / 2 - target[:, None] / 2).abs()
+    truth, _, _ = _deviations(distance, present, weight)
+    smallest = torch.where(present, distance, torch.inf).amin(-1, keepdim=True)
+    largest = torch.where(present, distance, 0).amax(-1, keepdim=True)
+    truth = torch.where(largest - smallest > EVEN_TARGETS * largest, truth, 0)
+    guess, mean, unit = _deviations(-similarities, present, weight)
+    v = truth / _root((weight * truth.square()).sum(-1, keepdim=True))
+    variance = (weight * guess.square()).sum(-1, keepdim=True)
+    least = EVEN_FEATURES * mean
+    even = variance <= least.square()
+    std = torch.where(even, torch.where(mean > 0, least, 1), _root(variance))
+    u = guess / std
+
+    # 1 - sum(weight * u * v), which keeps its digits where u and v are nearly the same.
+    loss = (weight * (u - v).square()).sum(-1, keepdim=True) / 2
+    loss = loss + torch.where(even, 1 - variance / std.square(), 0) / 2
+    loss = torch.where((v != 0).any(-1, keepdim=True), loss, 1)
+    slope = weight * (v - (1 - loss) * torch.where(even, EVEN_FEATURES, u)) / (std * unit)
+    if log:
+        slope = slope / (2 * (loss + LOG_EPSILON))
+        loss = (loss + LOG_EPSILON).log() / 2
+    share = share[:, rows, None]
+    return (share * loss).sum(), share * slope
+
+
+def _deviations(distance: Tensor, present: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the anchor's mean, that mean, both over the largest distance, and that."""
+    largest = torch.where(present, distance, 0).amax(-1, keepdim=True).detach()
+    unit = torch.where(largest > 0, largest, 1)
+    scaled = torch.where(present, distance / unit, 0)
+    mean = (weight * scaled).sum(-1, keepdim=True)
+    return torch.where(present, scaled - mean, 0), mean, unit
+
+
+def _root(values: Tensor) -> Tensor:
+    return torch.where(values > 0, values, 1).sqrt()
