@@ -155,7 +155,7 @@ class TestRobustPearsonLoss:
     def test_sets_nothing_aside_during_its_warmup(self) -> None:
         batch = random_batch(2, 20)
         batch.prediction[4] += 100
-        loss = RobustPearsonLoss(warmup=0.25)
+        loss = RobustPearsonLoss(warmup=0.25, memory=0)
         everyone, normal = (
             functional.robust_pearson_loss(
                 batch.prediction, batch.target, outlier_threshold=threshold
@@ -200,7 +200,7 @@ class TestFineGrainedCorrelationLoss:
         assert_near(loss(batch.prediction, batch.target, batch.features), expected, 1e-12)
 
     def test_ranks_by_levels_of_ones_own(self) -> None:
-        loss = FineGrainedCorrelationLoss(local="rank", levels=[3], temperature=0.4)
+        loss = FineGrainedCorrelationLoss(local="rank", levels=[3], temperature=0.4, memory=0)
         batch = random_batch(3, 20)
         expected = functional.robust_pearson_loss(batch.prediction, batch.target)
         expected = expected + functional.similarity_rank_loss(

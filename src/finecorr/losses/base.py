@@ -119,14 +119,7 @@ class OutlierLoss(Loss):
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        return functional.outliers(
-            prediction,
-            target,
-            outlier_threshold=self.present_threshold(),
-            max_outlier_fraction=self.max_outlier_fraction,
-            weight=weight,
-            group=group,
-        )
+        return self._outliers(prediction, target, weight, group)
 
     def normal_targets(
         self,
@@ -139,10 +132,22 @@ class OutlierLoss(Loss):
         """The targets, NaN where they are set aside."""
         if self.present_threshold() is None:
             return target
-        outlier = self.outliers(prediction, target, weight=weight, group=group)
+        outlier = self._outliers(prediction, target, weight, group)
         dtype = torch.promote_types(prediction.dtype, target.dtype)
         return torch.where(outlier, torch.nan, target.to(dtype))
 
     def present_threshold(self) -> float | None:
         """The threshold at the present `progress`."""
         return self.outlier_threshold if self.progress >= self.warmup else None
+
+    def _outliers(
+        self, prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None
+    ) -> Tensor:
+        return functional.outliers(
+            prediction,
+            target,
+            outlier_threshold=self.present_threshold(),
+            max_outlier_fraction=self.max_outlier_fraction,
+            weight=weight,
+            group=group,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from finecorr import functional
@@ -12,6 +13,7 @@ from finecorr.functional.pairwise import MARGIN, PairLoss
 from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
 from finecorr.losses.base import Loss, OutlierLoss, PredictionLoss
+from finecorr.losses.memory import Batch, Memory
 
 Local = Literal["correlation", "rank"]
 
@@ -77,6 +79,10 @@ class RobustPearsonLoss(OutlierLoss):
             see `finecorr.functional.robust_pearson_loss`.
         warmup: outliers are set aside from this `progress` on, when the predictions have come
             near the scale of the targets.
+        memory: a correlation over a few samples is mostly chance. A smaller batch is filled up to
+            this number with the latest samples, of which no gradient is taken; that of the batch
+            is multiplied by the number of samples over those of the batch. Only in training mode
+            and with gradients; 0 for the batch alone. What is remembered is in the state dict.
     """
 
     def __init__(
@@ -89,12 +95,14 @@ class RobustPearsonLoss(OutlierLoss):
         outlier_weight: float = 0.0,
         log: bool = True,
         warmup: float = 0.05,
+        memory: int = 64,
     ) -> None:
         super().__init__(
             outlier_threshold=outlier_threshold,
             max_outlier_fraction=max_outlier_fraction,
             warmup=warmup,
         )
+        self.memory = Memory(memory)
         self.mean_weight = mean_weight
         self.std_weight = std_weight
         self.outlier_weight = outlier_weight
@@ -110,18 +118,47 @@ class RobustPearsonLoss(OutlierLoss):
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
+        batch = Batch(prediction, target, features, weight, group)
+        if not (self.training and torch.is_grad_enabled()):
+            return self.of_population(batch)
+        loss = self.of_population(self.memory.fill(batch))
+        self.memory.remember(batch)
+        return loss
+
+    def of_population(self, batch: Batch) -> Tensor:
+        """The loss, without the memory."""
         return functional.robust_pearson_loss(
-            prediction,
-            target,
+            batch.prediction,
+            batch.target,
             outlier_threshold=self.present_threshold(),
             max_outlier_fraction=self.max_outlier_fraction,
             mean_weight=self.mean_weight,
             std_weight=self.std_weight,
             outlier_weight=self.outlier_weight,
             log=self.log,
-            weight=weight,
-            group=group,
+            weight=batch.weight,
+            group=batch.group,
         )
+
+    def outliers(
+        self,
+        prediction: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        group: Tensor | None = None,
+    ) -> Tensor:
+        batch = Batch(prediction, target, None, weight, group)
+        if self.training:
+            batch = self.memory.fill(batch)
+        found = self._outliers(batch.prediction, batch.target, batch.weight, batch.group)
+        return found[: len(prediction)]
+
+    def get_extra_state(self) -> dict[str, Tensor | None]:
+        return self.memory.state()
+
+    def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
+        self.memory.restore(state)
 
 
 class SimilarityRankLoss(Loss):
@@ -230,31 +267,25 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         """The number of levels at the present `progress`."""
         return self.levels[min(int(self.progress * len(self.levels)), len(self.levels) - 1)]
 
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        loss = super().forward(prediction, target, weight=weight, group=group)
-        if self.rank_weight == 0 or features is None:
+    def of_population(self, batch: Batch) -> Tensor:
+        loss = super().of_population(batch)
+        if self.rank_weight == 0 or batch.features is None:
             return loss
-        normal = self.normal_targets(prediction, target, weight=weight, group=group)
+        normal = self.normal_targets(
+            batch.prediction, batch.target, weight=batch.weight, group=batch.group
+        )
         if self.local == "correlation":
             local = functional.similarity_correlation_loss(
-                features, normal, weight=weight, group=group
+                batch.features, normal, weight=batch.weight, group=batch.group
             )
         else:
             local = functional.similarity_rank_loss(
-                features,
+                batch.features,
                 normal,
                 levels=self.present_levels(),
                 temperature=self.temperature,
                 similarity=self.similarity,
-                weight=weight,
-                group=group,
+                weight=batch.weight,
+                group=batch.group,
             )
         return loss + self.rank_weight * local

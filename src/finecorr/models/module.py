@@ -50,13 +50,15 @@ class RegressionModule(L.LightningModule):
         target = self.regressor.standardised(batch["target"])
         weight = batch["weight"]
         ranked = None if self.loss.ranks_features_alone else features
+        # First, as the loss remembers the batch.
+        outlier = self.loss.outliers(scores, target, weight=weight)
         loss: Tensor = self.loss(scores, target, ranked, weight=weight)
         if not self.loss.fixes_scale:
             self._predictions.update(scores.detach())
             self._targets.update(target)
             self._weights.update(weight)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
-        return {"loss": loss, "outlier": self.loss.outliers(scores, target, weight=weight)}
+        return {"loss": loss, "outlier": outlier}
 
     def on_validation_epoch_start(self) -> None:
         # By the epoch's training batches, so that validation sees predictions in their unit and,
