@@ -23,12 +23,12 @@ class Regressor(L.LightningModule):
     def forward(self, x):
         return self.head(self.backbone(x)).squeeze(-1)
 
-    def on_train_epoch_start(self):  # finecorr: from coarse to fine
+    def on_train_epoch_start(self):  # finecorr: when outliers count
         self.loss_function.progress = self.current_epoch / self.trainer.max_epochs  # finecorr
 
     def training_step(self, batch, batch_idx):
         x, y = batch
-        features = self.backbone(x)  # finecorr: what is ranked
+        features = self.backbone(x)  # finecorr: what is compared
         prediction = self.head(features).squeeze(-1)  # finecorr
         loss = self.loss_function(prediction, y, features)  # finecorr
         self.log("loss", loss)

@@ -24,9 +24,9 @@ optimizer = torch.optim.AdamW([*backbone.parameters(), *head.parameters()], lr=1
 loss_function = FineGrainedCorrelationLoss()  # finecorr
 
 for epoch in range(EPOCHS):
-    loss_function.progress = epoch / EPOCHS  # finecorr: from coarse to fine
+    loss_function.progress = epoch / EPOCHS  # finecorr: when outliers count
     for x, y in DataLoader(train_set, batch_size=64, shuffle=True):
-        features = backbone(x)  # finecorr: what is ranked
+        features = backbone(x)  # finecorr: what is compared
         prediction = head(features).squeeze(-1)  # finecorr
         loss = loss_function(prediction, y, features)  # finecorr
         optimizer.zero_grad()

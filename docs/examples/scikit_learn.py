@@ -22,7 +22,7 @@ class Network(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, x):
-        features = self.backbone(x)  # finecorr: what is ranked
+        features = self.backbone(x)  # finecorr: what is compared
         return self.head(features).squeeze(-1), features  # finecorr: skorch predicts the first
 
 
@@ -54,7 +54,7 @@ network = CorrelationRegressor(  # finecorr
 pipeline = Pipeline([("scaler", StandardScaler()), ("network", network)])
 search = GridSearchCV(
     TransformedTargetRegressor(pipeline, transformer=StandardScaler()),
-    {"regressor__network__criterion__rank_weight": [0.0, 0.3]},  # finecorr
+    {"regressor__network__criterion__rank_weight": [0.0, 1.0]},  # finecorr
     scoring=make_scorer(srcc),
     cv=3,
 )

@@ -74,6 +74,18 @@ def test_p_is_of_the_difference_from_the_best(predictions: pd.DataFrame) -> None
     assert p["bad"] < 0.05
 
 
+def test_p_of_the_difference_from_a_reference(predictions: pd.DataFrame) -> None:
+    metrics = summarise(predictions, reference="good", resamples=400)
+    plain = summarise(predictions, resamples=400)
+    columns = ["loss", "metric", "value", "low", "high"]
+    pd.testing.assert_frame_equal(metrics[columns], plain[columns])
+    for metric, rows in metrics.groupby("metric"):
+        p = rows.set_index("loss")["p"]
+        assert np.isnan(p["good"]), metric
+        assert p["alike"] == 1, metric
+        assert (p[["exact", "bad"]] < 0.05).all(), metric
+
+
 def test_intervals_are_those_of_a_bootstrap_over_subjects(predictions: pd.DataFrame) -> None:
     """Slowly: subjects drawn with all their rows, each fold and seed measured by SciPy."""
     rng = np.random.default_rng(1)

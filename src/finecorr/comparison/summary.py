@@ -22,6 +22,7 @@ def summarise(
     *,
     mapped: bool = False,
     within: bool = False,
+    reference: str | None = None,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """The mean of each measure over folds and seeds, with intervals, and p against the best loss.
@@ -37,20 +38,21 @@ def summarise(
         predictions: of one target: `loss`, `fold`, `seed`, `row`, `group`, `truth`, `prediction`.
         mapped: add `MAPPED_MEASURES`.
         within: add `WITHIN_MEASURES`.
+        reference: the loss that the others are compared with, in the place of the best one.
         resamples: number of bootstrap samples.
 
     Returns:
-        `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best.
+        `loss`, `metric`, `value`, `low`, `high`, `p`; p is NaN for the best, or the reference.
     """
     shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
     known = shared.dropna(subset="truth")
     columns = ["loss", "metric", "value", "low", "high", "p"]
-    means = _Means(known, mapped=mapped, within=within)
+    means = _Means(known, reference, mapped=mapped, within=within)
     found = distributions(means, means.member, resamples, "percentile", seed=0)
     of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(means.metrics))
     rows = []
     for m, metric in enumerate(means.metrics):
-        best = means.best[m]
+        best = means.reference[m]
         raw = np.array([distribution.p_value() for distribution in of_difference[:, m]])
         p = np.insert(holm(np.delete(raw, best)), best, np.nan)
         for i, loss in enumerate(means.losses):
@@ -120,9 +122,12 @@ def shared_trainings(predictions: pd.DataFrame) -> pd.DataFrame:
 
 class _Means:
     """For any number of each row: `(2, losses, measures, sets)`, the mean of each measure over
-    folds and seeds, and its difference from that of the loss which is best on all rows."""
+    folds and seeds, and its difference from that of the reference, or of the loss which is best on
+    all rows."""
 
-    def __init__(self, predictions: pd.DataFrame, *, mapped: bool, within: bool) -> None:
+    def __init__(
+        self, predictions: pd.DataFrame, reference: str | None, *, mapped: bool, within: bool
+    ) -> None:
         rows = predictions.drop_duplicates("row").reset_index()
         self.member = np.unique(rows["group"].to_numpy(dtype=str), return_inverse=True)[1]
         place = pd.Series(rows.index, index=rows["row"])
@@ -135,12 +140,14 @@ class _Means:
         self.metrics = [measures.names[i] for i in self._compared]
         self.values = self._means(np.ones((len(rows), 1)))[..., 0]
         sign = np.where([metric in LOWER_IS_BETTER for metric in self.metrics], -1, 1)
-        self.best = np.nan_to_num(sign * self.values, nan=-np.inf).argmax(0)
+        self.reference = np.nan_to_num(sign * self.values, nan=-np.inf).argmax(0)
+        if reference is not None:
+            self.reference = np.full(len(self.metrics), self.losses.index(reference))
 
     def __call__(self, weight: Array) -> Array:
         means = self._means(weight)
-        best = means[self.best, np.arange(len(self.metrics))]
-        return np.stack([means, means - best])
+        reference = means[self.reference, np.arange(len(self.metrics))]
+        return np.stack([means, means - reference])
 
     def _means(self, weight: Array) -> Array:
         return np.stack(

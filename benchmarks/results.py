@@ -1,0 +1,147 @@
+"""The comparisons behind docs/results.md: `finecorr compare` on HC18, task after task.
+
+    python benchmarks/results.py HC18 --out results              # all of it
+    python benchmarks/results.py HC18 --out results --reduced    # in half an hour, on two cores
+
+HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
+of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
+For each task, `OUT/TASK.csv` has the values of all losses with 95 % intervals, and p against
+fine_grained after Holm's correction.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from finecorr.cli import main as finecorr
+from finecorr.comparison.summary import summarise
+
+REFERENCE = "fine_grained"
+
+Losses = dict[str, dict[str, Any]]
+
+LADDER: Losses = {
+    "mse": {},
+    "mae": {},
+    "huber": {},
+    "mse@log": {"log": True},
+    "mae@log": {"log": True},
+    "huber@log": {"log": True},
+    "mse@log-outliers": {"log": True, "outlier_threshold": 3.5},
+    "mae@log-outliers": {"log": True, "outlier_threshold": 3.5},
+    "pearson": {},
+    "robust_pearson@mean-spread": {"log": False, "outlier_threshold": None},
+    "robust_pearson@log": {"outlier_threshold": None},
+    "robust_pearson": {},
+    "fine_grained@coarse": {"local": "rank", "levels": [2], "rank_weight": 0.15},
+    "fine_grained@coarse-to-fine": {"local": "rank", "rank_weight": 0.15},
+    "fine_grained": {},
+}
+"""From squared error to the whole loss, part by part."""
+
+RIVALS: Losses = {
+    "norm_in_norm": {},
+    "gradient_aligned": {},
+    "rank_n_contrast": {},
+    "ranksim": {},
+    "conr": {},
+    "concordance": {},
+    "spearman": {},
+    "blackbox_spearman": {},
+}
+FEW: Losses = {
+    name: LADDER[name]
+    for name in ("mse", "huber", "mae@log", "pearson", "robust_pearson", "fine_grained")
+} | {"gradient_aligned": {}}
+
+
+@dataclass(frozen=True)
+class Task:
+    losses: Losses
+    flags: tuple[str, ...] = ()
+    degraded: bool = False
+    """Whether the severity of degradations is learnt, in the place of the circumference."""
+
+
+TASKS = {
+    "circumference": Task(LADDER | RIVALS),
+    "circumference-wrong-10": Task(LADDER | RIVALS, ("--corrupt-labels", "0.1")),
+    "circumference-wrong-5": Task(FEW, ("--corrupt-labels", "0.05")),
+    "circumference-wrong-20": Task(FEW, ("--corrupt-labels", "0.2")),
+    "circumference-batch-8": Task(FEW, ("--batch-size", "8")),
+    "circumference-batch-16": Task(FEW, ("--batch-size", "16")),
+    "severity": Task(FEW, degraded=True),
+}
+SHARED = (
+    *("--image-size", "68", "96", "--network", "resnet10-narrow"),
+    *("--learning-rate", "2e-3", "--epochs", "30"),
+)
+
+
+def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> None:
+    losses = TASKS[task].losses
+    if options.reduced:
+        losses = {name: losses[name] for name in ("mse", "mae@log", "robust_pearson", REFERENCE)}
+    folds, seeds = (3, 1) if options.reduced else (5, 3)
+    table = ["--preset", "hc18", str(data)]
+    if TASKS[task].degraded:
+        table = degraded(data, out / "degraded")
+    arguments = [
+        "compare",
+        *table,
+        *SHARED,
+        *TASKS[task].flags,
+        *("--losses", ",".join(losses)),
+        *("--loss-options", json.dumps({name: o for name, o in losses.items() if o})),
+        *("--folds", str(folds), "--seeds", str(seeds), "--workers", str(options.workers)),
+        *("--out", str(out / task)),
+    ]
+    print(" ".join(["finecorr", *arguments]), flush=True)
+    start = time.perf_counter()
+    code = finecorr(arguments)
+    if code:
+        sys.exit(code)
+    print(f"{task}: {(time.perf_counter() - start) / 60:.0f} min", flush=True)
+    predictions = pd.read_parquet(out / task / "predictions.parquet")
+    summarise(predictions, reference=REFERENCE).to_csv(out / f"{task}.csv", index=False)
+
+
+def degraded(data: Path, folder: Path) -> list[str]:
+    """Flags for the table of degraded images, which are made once."""
+    if not (folder / "scores.csv").exists():
+        images = str(data / "training_set")
+        flags = ["--group-pattern", r"^(\d+)_", "--versions", "2", "--overwrite"]
+        code = finecorr(["degrade", images, "--out", str(folder), *flags])
+        if code:
+            sys.exit(code)
+    return [
+        str(folder / "scores.csv"),
+        *("--target-columns", "severity", "--group-column", "group"),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder of HC18's training set")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", help="names, separated by commas (default: all)")
+    parser.add_argument("--reduced", action="store_true", help="two tasks, 4 losses, 3 folds")
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    names = ["circumference", "circumference-wrong-10"] if options.reduced else list(TASKS)
+    for task in options.tasks.split(",") if options.tasks else names:
+        compare(task, options.data, options.out, options)
+
+
+if __name__ == "__main__":
+    main()
