@@ -319,7 +319,7 @@ class TestConstantPrediction:
 
     def test_the_pearson_loss_is_one(self) -> None:
         batch = random_batch(7)
-        for name, expected in (("pearson", 1.0), ("robust_pearson", math.log(1 + 1e-4))):
+        for name, expected in (("pearson", 1.0), ("robust_pearson", math.log(1 + 1e-4) / 2)):
             options = {} if name == "pearson" else {"mean_weight": 0, "std_weight": 0}
             loss = losses.build(name, **options)(torch.full((12,), 0.3).double(), batch.target)
             assert loss.item() == pytest.approx(expected, rel=1e-9)
@@ -570,10 +570,10 @@ class TestModules:
         """How many there are is not known beforehand."""
         torch.compiler.reset()
         batch = replace(random_batch(27), group=torch.arange(12) % 2)
-        loss = losses.build(name)
-        compiled = torch.compile(loss, backend="eager")
+        compiled = torch.compile(losses.build(name), backend="eager")
         data = (batch.prediction, batch.target, batch.features)
-        assert_near(compiled(*data, group=batch.group), loss(*data, group=batch.group), 1e-12)
+        expected = losses.build(name)(*data, group=batch.group)
+        assert_near(compiled(*data, group=batch.group), expected, 1e-12)
 
     @every_loss
     def test_second_derivatives(self, case: Case) -> None:

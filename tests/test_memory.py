@@ -108,12 +108,15 @@ def test_another_kind_of_batch_starts_anew() -> None:
 
 def test_the_state_goes_on() -> None:
     loss = FineGrainedCorrelationLoss(memory=20)
-    assert FineGrainedCorrelationLoss().state_dict() == loss.state_dict()
+    assert loss.memory.state() == {}
     _call(loss, _batch(0, 6))
+    assert loss.state_dict() == {}
     other = FineGrainedCorrelationLoss(memory=20)
-    other.load_state_dict(loss.state_dict())
+    other.memory.restore(loss.memory.state())
     batch = _batch(1, 6)
     assert torch.equal(_call(loss, batch), _call(other, batch))
+    other.memory.restore({})
+    assert torch.equal(_call(other, batch), _call(FineGrainedCorrelationLoss(memory=0), batch))
 
 
 def test_no_graph_is_kept() -> None:

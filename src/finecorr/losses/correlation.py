@@ -82,7 +82,8 @@ class RobustPearsonLoss(OutlierLoss):
         memory: a correlation over a few samples is mostly chance. A smaller batch is filled up to
             this number with the latest samples, of which no gradient is taken; that of the batch
             is multiplied by the number of samples over those of the batch. Only in training mode
-            and with gradients; 0 for the batch alone. What is remembered is in the state dict.
+            and with gradients; 0 for the batch alone. What is remembered is not in the state dict,
+            but `memory.state()` tells it, for a training that is to go on exactly as it was.
     """
 
     def __init__(
@@ -153,12 +154,6 @@ class RobustPearsonLoss(OutlierLoss):
             batch = self.memory.fill(batch)
         found = self._outliers(batch.prediction, batch.target, batch.weight, batch.group)
         return found[: len(prediction)]
-
-    def get_extra_state(self) -> dict[str, Tensor | None]:
-        return self.memory.state()
-
-    def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
-        self.memory.restore(state)
 
 
 class SimilarityRankLoss(Loss):
@@ -257,6 +252,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
             raise ValueError(f"local must be one of {', '.join(get_args(Local))}, not {local!r}")
         if not levels:
             raise ValueError("levels must not be empty")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, not {temperature}")
         self.rank_weight = rank_weight
         self.local = local
         self.levels = tuple(levels)

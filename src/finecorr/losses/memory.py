@@ -21,7 +21,9 @@ class Batch:
     group: Tensor | None
 
     def __len__(self) -> int:
-        return len(self.prediction)
+        # What is no batch is for the loss to refuse.
+        dimensions = getattr(self.prediction, "ndim", 0)
+        return len(self.prediction) if dimensions else 0
 
 
 class Memory:

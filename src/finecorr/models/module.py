@@ -14,8 +14,10 @@ from torchmetrics.aggregation import CatMetric
 
 from finecorr.data.module import Batch
 from finecorr.errors import InputError
-from finecorr.losses import Loss
+from finecorr.losses import Loss, RobustPearsonLoss
 from finecorr.models.regressor import Regressor
+
+_MEMORY = "memory"
 
 
 class RegressionModule(L.LightningModule):
@@ -83,6 +85,14 @@ class RegressionModule(L.LightningModule):
         if not np.isfinite(prediction).all():
             raise InputError("the training diverged: try a lower --learning-rate")
         self.log_dict(_validation(prediction, target))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if isinstance(self.loss, RobustPearsonLoss):
+            checkpoint[_MEMORY] = self.loss.memory.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if isinstance(self.loss, RobustPearsonLoss):
+            self.loss.memory.restore(checkpoint[_MEMORY])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """Predictions in the table's unit, and the standardised scores behind them."""
