@@ -76,6 +76,12 @@ def _plain_colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB") if image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB") else image
 
 
+def fault_of(error: Exception) -> str:
+    """Why a reader could not read an image, in a line."""
+    lines = str(error).strip().splitlines()
+    return f"cannot be read as an image: {lines[-1] if lines else type(error).__name__}"
+
+
 def fit_image(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
     """Resizes an image to fit into `size`, aspect kept, and pads it with 0 around.
 
@@ -122,7 +128,7 @@ class Images:
                 )
             )
         faults = [
-            f"row {row}: {image} cannot be read as an image: {fault}"
+            f"row {row}: {image} {fault}"
             for row, image, (fault, _, _) in zip(table.rows, table.images, decoded, strict=True)
             if fault is not None
         ]
@@ -153,6 +159,5 @@ class Images:
         try:
             image, factor = self._decode(index)
         except Exception as error:
-            reason = str(error).strip().splitlines()
-            return (reason[-1] if reason else type(error).__name__), None, 1.0
+            return fault_of(error), None, 1.0
         return None, image if index < self._room else None, factor

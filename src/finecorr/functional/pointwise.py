@@ -42,7 +42,7 @@ def mse_loss(
     """
     batch = populations(prediction, target, weight, group)
     error = batch.mean((batch.prediction - batch.target).square())
-    return _average(batch, (error + LOG_EPSILON).log() / 2 if log else error)
+    return _average(batch, _half_log(error) if log else error)
 
 
 def mae_loss(
@@ -85,7 +85,11 @@ def huber_loss(
             batch.prediction, batch.target, reduction="none", delta=delta
         )
     )
-    return _average(batch, (error + LOG_EPSILON).log() / 2 if log else error)
+    return _average(batch, _half_log(error) if log else error)
+
+
+def _half_log(error: Tensor) -> Tensor:
+    return (error + LOG_EPSILON).log() / 2
 
 
 def _average(batch: Populations, loss: Tensor) -> Tensor:

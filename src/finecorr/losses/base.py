@@ -100,12 +100,18 @@ class OutlierLoss(Loss):
         outlier_threshold, max_outlier_fraction: see `finecorr.functional.outliers`.
         warmup: outliers are set aside from this `progress` on, when the predictions have come
             near the scale of the targets.
+        options: of the class that this one is combined with.
     """
 
     def __init__(
-        self, *, outlier_threshold: float | None, max_outlier_fraction: float, warmup: float
+        self,
+        *,
+        outlier_threshold: float | None,
+        max_outlier_fraction: float,
+        warmup: float,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self.outlier_threshold = outlier_threshold
         self.max_outlier_fraction = max_outlier_fraction
         self.warmup = warmup

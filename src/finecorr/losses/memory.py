@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,7 +61,11 @@ class Memory:
         """Keeps the batch, and of what was there as much as there is room for."""
         if self.size == 0 or len(batch) == 0:
             return
-        latest = _each(batch, lambda values: values.detach()[: self.size])
+        detached: dict[str, Any] = {
+            name: None if values is None else values.detach()[: self.size]
+            for name, values in vars(batch).items()
+        }
+        latest = Batch(**detached)
         if self.kept is None or not _same_kind(latest, self.kept):
             self.kept = latest
         else:
@@ -85,13 +88,6 @@ class Memory:
                 first = torch.cat([first, second.to(first)])
             joined[name] = first
         return Batch(**joined)
-
-
-def _each(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
-    changed: dict[str, Any] = vars(batch).copy()
-    for name, values in changed.items():
-        changed[name] = None if values is None else change(values)
-    return Batch(**changed)
 
 
 def _with_gradient(values: Tensor, factor: float) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -13,24 +12,28 @@ from finecorr.functional.baselines.focal import Activation
 from finecorr.losses.base import OutlierLoss, PredictionLoss
 
 
-class PointwiseLoss(OutlierLoss):
-    """One of `finecorr.functional` with its options, on the samples that are not outliers."""
+class PointwiseLoss(OutlierLoss, PredictionLoss):
+    """A loss of predictions, of the samples that are not outliers.
 
-    function: ClassVar[Callable[..., Tensor]]
+    Args:
+        log: as in `finecorr.functional.mse_loss`.
+        outlier_threshold, max_outlier_fraction, warmup: see `finecorr.losses.base.OutlierLoss`.
+    """
 
     def __init__(
         self,
-        outlier_threshold: float | None,
-        max_outlier_fraction: float,
-        warmup: float,
-        **options: Any,
+        *,
+        log: bool = False,
+        outlier_threshold: float | None = None,
+        max_outlier_fraction: float = 0.3,
+        warmup: float = 0.05,
     ) -> None:
         super().__init__(
             outlier_threshold=outlier_threshold,
             max_outlier_fraction=max_outlier_fraction,
             warmup=warmup,
+            log=log,
         )
-        self.options = options
 
     def forward(
         self,
@@ -42,65 +45,38 @@ class PointwiseLoss(OutlierLoss):
         group: Tensor | None = None,
     ) -> Tensor:
         normal = self.normal_targets(prediction, target, weight=weight, group=group)
-        return self.function(prediction, normal, weight=weight, group=group, **self.options)
+        return super().forward(prediction, normal, weight=weight, group=group)
 
 
 class MSELoss(PointwiseLoss):
     """Mean squared error.
 
-    See `finecorr.functional.mse_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
+    See `finecorr.functional.mse_loss`, and `PointwiseLoss` for the options.
     """
 
     function = staticmethod(functional.mse_loss)
-
-    def __init__(
-        self,
-        *,
-        log: bool = False,
-        outlier_threshold: float | None = None,
-        max_outlier_fraction: float = 0.3,
-        warmup: float = 0.05,
-    ) -> None:
-        super().__init__(outlier_threshold, max_outlier_fraction, warmup, log=log)
 
 
 class MAELoss(PointwiseLoss):
     """Mean absolute error.
 
-    See `finecorr.functional.mae_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
+    See `finecorr.functional.mae_loss`, and `PointwiseLoss` for the options.
     """
 
     function = staticmethod(functional.mae_loss)
-
-    def __init__(
-        self,
-        *,
-        log: bool = False,
-        outlier_threshold: float | None = None,
-        max_outlier_fraction: float = 0.3,
-        warmup: float = 0.05,
-    ) -> None:
-        super().__init__(outlier_threshold, max_outlier_fraction, warmup, log=log)
 
 
 class HuberLoss(PointwiseLoss):
     """Squared error up to `delta`, linear beyond.
 
-    See `finecorr.functional.huber_loss`, and `finecorr.losses.base.OutlierLoss` for the outliers.
+    See `finecorr.functional.huber_loss`, and `PointwiseLoss` for the other options.
     """
 
     function = staticmethod(functional.huber_loss)
 
-    def __init__(
-        self,
-        *,
-        delta: float = 1.0,
-        log: bool = False,
-        outlier_threshold: float | None = None,
-        max_outlier_fraction: float = 0.3,
-        warmup: float = 0.05,
-    ) -> None:
-        super().__init__(outlier_threshold, max_outlier_fraction, warmup, delta=delta, log=log)
+    def __init__(self, *, delta: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.options["delta"] = delta
 
 
 class FocalMSELoss(PredictionLoss):

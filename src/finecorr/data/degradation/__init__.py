@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from finecorr.data.degradation.kinds import KINDS, Pixels, eight_bits
-from finecorr.data.images import read_image
+from finecorr.data.images import fault_of, read_image
 from finecorr.data.table import TableOptions, raise_faults, read_folder, subjects
 from finecorr.errors import InputError
 from finecorr.files import replacing
@@ -129,7 +129,7 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
         try:
             read_image(path)
         except Exception as error:
-            faults.append(f"{path} cannot be read as an image: {error}")
+            faults.append(f"{path} {fault_of(error)}")
     raise_faults(folder, faults)
 
     out = options.out
