@@ -1,7 +1,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 
-.PHONY: demo test check format clean
+.PHONY: demo test results check format clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/finecorr demo --out demo --overwrite
@@ -9,6 +9,17 @@ demo: $(VENV)/.installed
 # The tests on real data run where FINECORR_DATA names the folder with it (see CONTRIBUTING.md).
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest
+
+# The reduced version of what docs/results.md reports; HC18 names the folder of its training set.
+ifdef HC18
+results: $(VENV)/.installed
+	$(VENV)/bin/python benchmarks/results.py "$(HC18)" --out results --reduced
+	$(VENV)/bin/python benchmarks/report.py results
+else
+results:
+	@echo "make results HC18=FOLDER, with the training set of https://doi.org/10.5281/zenodo.1327317" >&2
+	@exit 2
+endif
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
@@ -20,7 +31,7 @@ format: $(VENV)/.installed
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo results
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -25,9 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from finecorr import functional
 from finecorr.functional import (
     pearson_loss,
     robust_pearson_loss,
+    similarity_correlation_loss,
     similarity_rank_loss,
     spearman_loss,
 )
@@ -91,6 +93,19 @@ def safe_loop(
         total = similarities.masked_fill(~far, -torch.inf).logsumexp(1)
         loss = loss + ((total - similarities[:, k]) * others[:, k]).sum()
     return loss / (n * (n - 1))
+
+
+def obvious_similarity_correlation(features: Tensor, target: Tensor) -> Tensor:
+    """What one writes."""
+    n = len(target)
+    others = ~torch.eye(n, dtype=torch.bool, device=target.device)
+    u = torch.cdist(features, features)[others].view(n, n - 1)
+    v = (target[:, None] - target).abs()[others].view(n, n - 1)
+    u = u - u.mean(1, keepdim=True)
+    v = v - v.mean(1, keepdim=True)
+    correlation = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1))
+    loss: Tensor = ((1 - correlation + 1e-3).log() / 2).mean()
+    return loss
 
 
 def both_ways(loss: Loss, inputs: Tensor, target: Tensor) -> Callable[[], None]:
@@ -216,7 +231,7 @@ def pearson(device: torch.device, rounds: int) -> None:
     table("Pearson", header, rows)
 
 
-def similarity(device: torch.device, rounds: int) -> None:
+def similarity_rank(device: torch.device, rounds: int) -> None:
     rows = []
     kinds: list[tuple[Similarity, float]] = [("euclidean", 2.0), ("cosine", 0.1)]
     for kind, temperature in kinds:
@@ -255,29 +270,52 @@ def similarity(device: torch.device, rounds: int) -> None:
         "of one product of the features",
     )
     table("`similarity_rank_loss`, d = 512", header, rows)
+    growth("similarity_rank_loss", device)
 
+
+def similarity_correlation(device: torch.device, rounds: int) -> None:
+    rows = []
+    for n in (64, 256, 1024, 4096):
+        features = torch.randn(n, 512, device=device).requires_grad_()
+        target = torch.randn(n, device=device)
+        data = features.detach()
+        ours, obvious, product = side_by_side(
+            [
+                both_ways(similarity_correlation_loss, features, target),
+                both_ways(obvious_similarity_correlation, features, target),
+                partial(torch.matmul, data, data.T),
+            ],
+            max(3, rounds // 3),
+            device,
+        )
+        times = [shown(statistics.median(ours)), shown(statistics.median(obvious))]
+        rows.append([str(n), *times, f"{ratio(ours, obvious):.2f}", f"{ratio(ours, product):.1f}"])
+    header = ("n", "time", "the formula", "ratio", "of one product of the features")
+    table("`similarity_correlation_loss`, d = 512", header, rows)
+    growth("similarity_correlation_loss", device)
+
+
+def growth(name: str, device: torch.device) -> None:
     rows, before = [], None
     for n in (1024, 2048, 4096, 8192, 16384):
-        command = [sys.executable, __file__, "--one-similarity", str(n), "--device", str(device)]
+        command = [sys.executable, __file__, "--one", name, str(n), "--device", str(device)]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         seconds, extra = (float(v) for v in output.split())
-        growth = "" if before is None else f"{math.log2(seconds / before):.2f}"
-        rows.append([str(n), shown(seconds), growth, f"{extra / 2**20:.0f} MiB"])
+        exponent = "" if before is None else f"{math.log2(seconds / before):.2f}"
+        rows.append([str(n), shown(seconds), exponent, f"{extra / 2**20:.0f} MiB"])
         before = seconds
-    table(
-        "`similarity_rank_loss`, growth, d = 512",
-        ("n", "time", "exponent since the last", "extra memory"),
-        rows,
-    )
+    header = ("n", "time", "exponent since the last", "extra memory")
+    table(f"`{name}`, growth, d = 512", header, rows)
 
 
-def one_similarity(n: int, device: torch.device) -> None:
+def one(name: str, n: int, device: torch.device) -> None:
     """Prints the seconds and the extra bytes of one call."""
+    loss = getattr(functional, name)
     features = torch.randn(n, 512, device=device).requires_grad_()
     target = torch.randn(n, device=device)
     features.grad = torch.zeros_like(features)
-    run = both_ways(similarity_rank_loss, features, target)
-    both_ways(similarity_rank_loss, features[:64].detach().requires_grad_(), target[:64])()
+    run = both_ways(loss, features, target)
+    both_ways(loss, features[:64].detach().requires_grad_(), target[:64])()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -344,22 +382,25 @@ def spearman(device: torch.device, rounds: int) -> None:
     table("`spearman_loss`", header, rows)
 
 
+PARTS = (pearson, similarity_rank, similarity_correlation, spearman)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--only", choices=["pearson", "similarity", "spearman"])
-    parser.add_argument("--one-similarity", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=[part.__name__ for part in PARTS])
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
-    if options.one_similarity:
-        one_similarity(options.one_similarity, options.device)
+    if options.one:
+        one(options.one[0], int(options.one[1]), options.device)
         return
     name = torch.cuda.get_device_name() if options.device.type == "cuda" else "CPU"
     print(f"torch {torch.__version__}, {name}, {torch.get_num_threads()} CPU threads")
-    for part in (pearson, similarity, spearman):
+    for part in PARTS:
         if options.only in (None, part.__name__):
             part(options.device, options.rounds)
 

@@ -6,7 +6,8 @@
 HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
 of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
 For each task, `OUT/TASK.csv` has the values of all losses with 95 % intervals, and p against
-fine_grained after Holm's correction.
+fine_grained after Holm's correction; `OUT/TASK-steps.csv` has what each part of the loss adds, and
+`OUT/times.csv` what each task took. `benchmarks/report.py` makes tables and a figure of them.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import summarise
+from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
+METRICS = ("PLCC", "SRCC", "MAE")
 
 Losses = dict[str, dict[str, Any]]
 
@@ -47,6 +50,21 @@ LADDER: Losses = {
 }
 """From squared error to the whole loss, part by part."""
 
+STEPS = {
+    "mse@log": "mse",
+    "mae@log": "mae",
+    "huber@log": "huber",
+    "mse@log-outliers": "mse@log",
+    "mae@log-outliers": "mae@log",
+    "robust_pearson@mean-spread": "pearson",
+    "robust_pearson@log": "robust_pearson@mean-spread",
+    "robust_pearson": "robust_pearson@log",
+    "fine_grained@coarse": "robust_pearson",
+    "fine_grained@coarse-to-fine": "fine_grained@coarse",
+    "fine_grained": "robust_pearson",
+}
+"""For each step of the ladder, the one below it."""
+
 RIVALS: Losses = {
     "norm_in_norm": {},
     "gradient_aligned": {},
@@ -57,10 +75,11 @@ RIVALS: Losses = {
     "spearman": {},
     "blackbox_spearman": {},
 }
-FEW: Losses = {
+MAIN: Losses = {
     name: LADDER[name]
     for name in ("mse", "huber", "mae@log", "pearson", "robust_pearson", "fine_grained")
-} | {"gradient_aligned": {}}
+}
+FEW = MAIN | {"gradient_aligned": RIVALS["gradient_aligned"]}
 
 
 @dataclass(frozen=True)
@@ -82,14 +101,16 @@ TASKS = {
 }
 SHARED = (
     *("--image-size", "68", "96", "--network", "resnet10-narrow"),
-    *("--learning-rate", "2e-3", "--epochs", "30"),
+    *("--learning-rate", "8e-3", "--epochs", "30"),
 )
 
 
 def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> None:
     losses = TASKS[task].losses
+    if options.losses:
+        losses = {name: losses[name] for name in options.losses.split(",")}
     if options.reduced:
-        losses = {name: losses[name] for name in ("mse", "mae@log", "robust_pearson", REFERENCE)}
+        losses = MAIN
     folds, seeds = (3, 1) if options.reduced else (5, 3)
     table = ["--preset", "hc18", str(data)]
     if TASKS[task].degraded:
@@ -105,13 +126,41 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
         *("--out", str(out / task)),
     ]
     print(" ".join(["finecorr", *arguments]), flush=True)
-    start = time.perf_counter()
     code = finecorr(arguments)
     if code:
         sys.exit(code)
-    print(f"{task}: {(time.perf_counter() - start) / 60:.0f} min", flush=True)
     predictions = pd.read_parquet(out / task / "predictions.parquet")
-    summarise(predictions, reference=REFERENCE).to_csv(out / f"{task}.csv", index=False)
+    found = summarise(predictions, reference=REFERENCE)
+    found[found["metric"].isin(METRICS)].to_csv(out / f"{task}.csv", index=False)
+    steps = [
+        step(predictions, after, before)
+        for after, before in STEPS.items()
+        if {after, before} <= losses.keys()
+    ]
+    pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
+    note_time(out, task)
+
+
+def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
+    """What the mean of each measure gains from one loss to another, with p, uncorrected."""
+    both = predictions[predictions["loss"].isin([after, before])]
+    rows = summarise(both, reference=before).set_index(["metric", "loss"])
+    gains = [
+        (after, before, metric, rows["value"][metric, after] - rows["value"][metric, before])
+        for metric in METRICS
+    ]
+    table = pd.DataFrame(gains, columns=["loss", "before", "metric", "gain"])
+    return table.assign(p=[rows["p"][metric, after] for metric in METRICS])
+
+
+def note_time(out: Path, task: str) -> None:
+    """Adds the number of trainings of a task to the table, and the seconds that each took."""
+    started = {path.parent: path.stat().st_mtime for path in (out / task).rglob(CONFIG)}
+    seconds = [(folder / bundle.FILE).stat().st_mtime - start for folder, start in started.items()]
+    path = out / "times.csv"
+    times = pd.read_csv(path, index_col="task") if path.exists() else pd.DataFrame()
+    times.loc[task, ["trainings", "seconds"]] = len(seconds), pd.Series(seconds).median()
+    times.rename_axis("task").to_csv(path)
 
 
 def degraded(data: Path, folder: Path) -> list[str]:
@@ -135,7 +184,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of HC18's training set")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", help="names, separated by commas (default: all)")
-    parser.add_argument("--reduced", action="store_true", help="two tasks, 4 losses, 3 folds")
+    parser.add_argument("--losses", help="some of a task's, separated by commas (default: all)")
+    parser.add_argument("--reduced", action="store_true", help="two tasks, 6 losses, 3 folds")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     names = ["circumference", "circumference-wrong-10"] if options.reduced else list(TASKS)

@@ -1,0 +1,195 @@
+"""Tables and a figure of what `results.py` and `tables.py` have found.
+
+    python benchmarks/report.py results
+    python benchmarks/report.py docs/results --page docs/results.md
+
+writes `tables.md` and `ladder.png` into the folder with the CSV files, and puts the tables into a
+page, each between `<!-- NAME -->` and `<!-- / -->`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+
+from finecorr.evaluation.report.verdict import p_text
+from finecorr.files import replacing
+
+TASKS = {
+    "circumference": "labels as they are",
+    "circumference-wrong-5": "5 % wrong",
+    "circumference-wrong-10": "10 % wrong",
+    "circumference-wrong-20": "20 % wrong",
+    "circumference-batch-8": "batches of 8",
+    "circumference-batch-16": "batches of 16",
+    "severity": "severity",
+    "circumference-full-size": "full size",
+    "circumference-wrong-10-full-size": "full size, 10 % wrong",
+}
+MATRICES = {
+    "wrong-labels": list(TASKS)[:4],
+    "batches": ["circumference-batch-8", "circumference-batch-16", "circumference"],
+}
+LADDER = ("circumference", "circumference-wrong-10")
+OURS = "fine_grained"
+
+
+def read_all(folder: Path) -> dict[str, str]:
+    """The tables by name, in Markdown."""
+    found = {task: pd.read_csv(path) for task in TASKS if (path := folder / f"{task}.csv").exists()}
+    tables = {task: of_task(metrics) for task, metrics in found.items()}
+    for name, tasks in MATRICES.items():
+        chosen = {task: found[task] for task in tasks if task in found}
+        if len(chosen) > 1:
+            tables[name] = matrix(chosen)
+    for task in found:
+        if (path := folder / f"{task}-steps.csv").exists():
+            tables[f"{task}-steps"] = steps(pd.read_csv(path))
+    if (path := folder / "tables.csv").exists():
+        tables["tables"] = of_numbers(pd.read_csv(path))
+    if (path := folder / "times.csv").exists():
+        tables["times"] = times(pd.read_csv(path))
+    return tables
+
+
+def of_task(metrics: pd.DataFrame) -> str:
+    """Values, with p against fine_grained in brackets."""
+    texts = [
+        value_text(metric, value) + ("" if loss == OURS else f" ({p_text(p)})")
+        for loss, metric, value, p in fields(metrics, "loss", "metric", "value", "p")
+    ]
+    return wide(metrics.assign(text=texts), "loss")
+
+
+def matrix(tasks: dict[str, pd.DataFrame]) -> str:
+    """SRCC and, in brackets, MAE of the losses that all the tasks have."""
+    columns = {}
+    for task, metrics in tasks.items():
+        values = metrics.pivot_table(index="loss", columns="metric", values="value", sort=False)
+        srcc, mae = (
+            values[name].map(partial(value_text, name), na_action="ignore")
+            for name in ("SRCC", "MAE")
+        )
+        columns[TASKS[task]] = srcc + " (" + mae + ")"
+    return markdown(pd.DataFrame(columns).dropna().rename_axis("loss").reset_index())
+
+
+def steps(gains: pd.DataFrame) -> str:
+    """What each part adds, with p."""
+    texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
+    return wide(gains.assign(step=gains["before"] + " to " + gains["loss"], text=texts), "step")
+
+
+def of_numbers(results: pd.DataFrame) -> str:
+    """Means over folds and seeds, with the standard errors of the seeds' means."""
+    seeds = results.groupby(["table", "loss", "seed"], sort=False)[["pearson", "spearman"]].mean()
+    means = seeds.groupby(["table", "loss"], sort=False).agg(["mean", "sem", "size"])
+    columns = {
+        name.capitalize(): means[name, "mean"].map("{:.4f}".format)
+        + means[name, "sem"].map(" ± {:.4f}".format)
+        for name in seeds.columns
+    }
+    counts = means["pearson", "size"].rename("seeds")
+    return markdown(pd.DataFrame(columns).join(counts).reset_index())
+
+
+def times(found: pd.DataFrame) -> str:
+    hours = found["trainings"] * found["seconds"] / 3600
+    table = pd.DataFrame(
+        {
+            "task": found["task"],
+            "trainings": found["trainings"].astype(int),
+            "seconds each (median)": found["seconds"].round().astype(int),
+            "hours in all, two at a time": (hours / 2).map("{:.1f}".format),
+        }
+    )
+    return markdown(table)
+
+
+def fields(table: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    return table[list(names)].itertuples(index=False, name=None)
+
+
+def wide(table: pd.DataFrame, index: str) -> str:
+    """A column of `text` for each metric."""
+    pivot = table.pivot_table(
+        index=index, columns="metric", values="text", aggfunc="first", sort=False
+    )
+    return markdown(pivot.reset_index())
+
+
+def value_text(metric: str, value: float) -> str:
+    """Correlations differ in the fourth place."""
+    return f"{value:.2f}" if metric == "MAE" else f"{value:.4f}"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.to_numpy().tolist()]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def draw_ladder(folder: Path, path: Path) -> None:
+    """SRCC and MAE of all losses, with clean and with wrong labels."""
+    found = {task: pd.read_csv(folder / f"{task}.csv") for task in LADDER}
+    losses = found[LADDER[0]]["loss"].drop_duplicates().tolist()
+    size = (11, 1 + 0.27 * len(losses))
+    figure, axes = plt.subplots(1, 2, figsize=size, dpi=150, layout="constrained", sharey=True)
+    for axis, metric in zip(axes, ("SRCC", "MAE"), strict=True):
+        draw_metric(axis, found, losses, metric)
+    axes[0].set_yticks(range(len(losses)), losses)
+    axes[0].invert_yaxis()
+    axes[1].legend(frameon=False, loc="lower right")
+    figure.suptitle("HC18, head circumference: mean over folds and seeds, 95 % interval", x=0.5)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    plt.close(figure)
+
+
+def draw_metric(axis: Axes, found: dict[str, pd.DataFrame], losses: list[str], metric: str) -> None:
+    for task, color, shift in zip(LADDER, ("#1f5fa8", "#c0392b"), (-0.15, 0.15), strict=True):
+        rows = found[task][found[task]["metric"] == metric].set_index("loss").loc[losses]
+        places = [i + shift for i in range(len(losses))]
+        axis.hlines(places, rows["low"], rows["high"], color=color, linewidth=1.2)
+        axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task])
+    axis.axhspan(losses.index(OURS) - 0.5, losses.index(OURS) + 0.5, color="#eeeeee", zorder=0)
+    axis.set_xlabel("SRCC, higher is better" if metric == "SRCC" else "MAE in mm, lower is better")
+    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(axis="y", length=0)
+
+
+def fill_in(page: Path, tables: dict[str, str]) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- / -->)"
+        text = re.sub(pattern, rf"\g<1>{table}\g<2>", text, flags=re.DOTALL)
+    page.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="where the CSV files are")
+    parser.add_argument("--page", type=Path, action="append", default=[])
+    options = parser.parse_args()
+    tables = read_all(options.folder)
+    text = "\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
+    (options.folder / "tables.md").write_text(text, encoding="utf-8")
+    if all((options.folder / f"{task}.csv").exists() for task in LADDER):
+        draw_ladder(options.folder, options.folder / "ladder.png")
+    for page in options.page:
+        fill_in(page, tables)
+
+
+if __name__ == "__main__":
+    main()
