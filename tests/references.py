@@ -224,7 +224,7 @@ def similarity_correlation(*, log: bool = True) -> Column:
             least = 1e-3 * weighted_mean(guess, w)
             variance = weighted_mean(a**2, w)
             std = variance.sqrt() if variance > least**2 else least
-            even = not truth.max() - truth.min() > 1e-4 * truth.max()
+            even = weighted_mean(b**2, w).sqrt() <= 1e-4 * weighted_mean(truth, w)
             r = features.sum() * 0
             if not even and std > 0:
                 r = weighted_mean(a * b, w) / weighted_mean(b**2, w).sqrt() / std

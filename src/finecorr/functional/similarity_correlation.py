@@ -24,11 +24,12 @@ LOG_EPSILON = 1e-3
 """What is added to `1 - correlation` before the logarithm: its gradient stays finite."""
 
 EVEN_TARGETS = 1e-4
-"""An anchor to which all others are as far, in target, up to this share, tells nothing."""
+"""An anchor whose distances in target have at most this standard deviation, as a share of their
+mean, tells nothing."""
 
 EVEN_FEATURES = 1e-3
-"""The least standard deviation of an anchor's distances, as a share of their mean, that they are
-divided by."""
+"""The least standard deviation of an anchor's distances in features, as a share of their mean, that
+they are divided by."""
 
 
 def similarity_correlation_loss(
@@ -52,8 +53,8 @@ def similarity_correlation_loss(
     nor a scale of the features enters.
 
     Where the distances of an anchor in features hardly differ, their standard deviation is taken as
-    0.001 of their mean, so that the gradient stays finite. Where they are all equal, or those in
-    target by 1e-4 of the largest, `r_i` is 0.
+    0.001 of their mean, so that the gradient stays finite. Where they are all equal, or where the
+    standard deviation of those in target is at most 1e-4 of their mean, `r_i` is 0.
 
     Weights count in the correlations and in the mean over anchors.
 
@@ -77,13 +78,13 @@ def similarity_correlation_loss(
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
     batch, features = feature_batch(features, None, target, weight, group)
-    # In a range where neither squares nor quotients overflow or vanish.
+    # Both in a range where neither squares nor quotients overflow or vanish.
+    scores = torch.where(batch.weight > 0, batch.scores(batch.target).values, 0)
+    samples = anchor_samples(batch)._replace(target=scores.T)
     if len(features):
         largest = features.detach().abs().amax()
         features = features / torch.where(largest > 0, largest, 1)
-    return relation_loss(
-        features[None], anchor_samples(batch), Relation("euclidean", _nothing, _anchors, log)
-    )
+    return relation_loss(features[None], samples, Relation("euclidean", _nothing, _anchors, log))
 
 
 def _nothing(samples: Samples) -> None:
@@ -96,47 +97,38 @@ def _anchors(
     """See `finecorr.functional.relations.Relation`."""
     target, weight, share, group = samples
     position = torch.arange(target.shape[1], device=target.device)
-    present = (weight[:, None] > 0) & (position[rows, None] != position)
+    others = position[rows, None] != position
     if group is not None:
-        present = present & (group[rows, None] == group)
-    weight = torch.where(present, weight[:, None], 0)
+        others = others & (group[rows, None] == group)
+    weight = weight[:, None] * others
     total = weight.sum(-1, keepdim=True)
     weight = weight / torch.where(total > 0, total, 1)
 
-    # Halves, so that no difference overflows.
-    distance = (target[:, rows, None] / 2 - target[:, None] / 2).abs()
-    truth, _, _ = _deviations(distance, present, weight)
-    smallest = torch.where(present, distance, torch.inf).amin(-1, keepdim=True)
-    largest = torch.where(present, distance, 0).amax(-1, keepdim=True)
-    truth = torch.where(largest - smallest > EVEN_TARGETS * largest, truth, 0)
-    guess, mean, unit = _deviations(-similarities, present, weight)
-    v = truth / _root((weight * truth.square()).sum(-1, keepdim=True))
-    variance = (weight * guess.square()).sum(-1, keepdim=True)
-    least = EVEN_FEATURES * mean
-    even = variance <= least.square()
-    std = torch.where(even, torch.where(mean > 0, least, 1), _root(variance))
+    truth, variance, _ = _deviations((target[:, rows, None] - target[:, None]).abs(), weight)
+    known = variance > EVEN_TARGETS**2
+    v = truth * torch.where(known, torch.where(known, variance, 1).rsqrt(), 0)
+    guess, variance, mean = _deviations(-similarities, weight)
+    even = variance <= EVEN_FEATURES**2
+    std = torch.where(even, EVEN_FEATURES, torch.where(even, 1, variance).sqrt())
     u = guess / std
 
     # 1 - sum(weight * u * v), which keeps its digits where u and v are nearly the same.
     loss = (weight * (u - v).square()).sum(-1, keepdim=True) / 2
     loss = loss + torch.where(even, 1 - variance / std.square(), 0) / 2
-    loss = torch.where((v != 0).any(-1, keepdim=True), loss, 1)
-    slope = weight * (v - (1 - loss) * torch.where(even, EVEN_FEATURES, u)) / (std * unit)
+    loss = torch.where(known, loss, 1)
+    slope = v - (1 - loss) * torch.where(even, EVEN_FEATURES, u)
+    factor = share[:, rows, None] / (std * mean)
     if log:
-        slope = slope / (2 * (loss + LOG_EPSILON))
+        factor = factor / (2 * (loss + LOG_EPSILON))
         loss = (loss + LOG_EPSILON).log() / 2
-    share = share[:, rows, None]
-    return (share * loss).sum(), share * slope
+    return (share[:, rows, None] * loss).sum(), slope * weight * factor
 
 
-def _deviations(distance: Tensor, present: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From the anchor's mean, that mean, both over the largest distance, and that."""
-    largest = torch.where(present, distance, 0).amax(-1, keepdim=True).detach()
-    unit = torch.where(largest > 0, largest, 1)
-    scaled = torch.where(present, distance / unit, 0)
-    mean = (weight * scaled).sum(-1, keepdim=True)
-    return torch.where(present, scaled - mean, 0), mean, unit
-
-
-def _root(values: Tensor) -> Tensor:
-    return torch.where(values > 0, values, 1).sqrt()
+def _deviations(distance: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """From the anchor's mean and in units of it, their variance, and the mean, which is 1 where all
+    distances are 0."""
+    mean = (weight * distance).sum(-1, keepdim=True)
+    apart = mean > 0
+    mean = torch.where(apart, mean, 1)
+    deviation = distance / mean - apart.to(distance.dtype)
+    return deviation, (weight * deviation.square()).sum(-1, keepdim=True), mean
