@@ -79,6 +79,7 @@ MAIN: Losses = {
     name: LADDER[name]
     for name in ("mse", "huber", "mae@log", "pearson", "robust_pearson", "fine_grained")
 }
+BEST = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")}
 FEW = MAIN | {"gradient_aligned": RIVALS["gradient_aligned"]}
 
 
@@ -88,8 +89,15 @@ class Task:
     flags: tuple[str, ...] = ()
     degraded: bool = False
     """Whether the severity of degradations is learnt, in the place of the circumference."""
+    folds: int = 5
+    seeds: int = 3
 
 
+SHARED = (
+    *("--image-size", "68", "96", "--network", "resnet10-narrow"),
+    *("--learning-rate", "8e-3", "--epochs", "30"),
+)
+FULL_SIZE = ("--image-size", "136", "192", "--network", "resnet18", "--learning-rate", "4e-3")
 TASKS = {
     "circumference": Task(LADDER | RIVALS),
     "circumference-wrong-10": Task(LADDER | RIVALS, ("--corrupt-labels", "0.1")),
@@ -97,21 +105,21 @@ TASKS = {
     "circumference-wrong-20": Task(FEW, ("--corrupt-labels", "0.2")),
     "circumference-batch-8": Task(FEW, ("--batch-size", "8")),
     "circumference-batch-16": Task(FEW, ("--batch-size", "16")),
-    "severity": Task(FEW, degraded=True),
+    # Of three times as many images.
+    "severity": Task(FEW, ("--epochs", "15"), degraded=True),
+    "circumference-full-size": Task(BEST, FULL_SIZE, folds=3, seeds=1),
+    "circumference-wrong-10-full-size": Task(
+        BEST, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
+    ),
 }
-SHARED = (
-    *("--image-size", "68", "96", "--network", "resnet10-narrow"),
-    *("--learning-rate", "8e-3", "--epochs", "30"),
-)
 
 
 def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> None:
-    losses = TASKS[task].losses
+    losses, folds, seeds = TASKS[task].losses, TASKS[task].folds, TASKS[task].seeds
     if options.losses:
         losses = {name: losses[name] for name in options.losses.split(",")}
     if options.reduced:
-        losses = MAIN
-    folds, seeds = (3, 1) if options.reduced else (5, 3)
+        losses, folds, seeds = MAIN, 3, 1
     table = ["--preset", "hc18", str(data)]
     if TASKS[task].degraded:
         table = degraded(data, out / "degraded")
