@@ -40,6 +40,7 @@ MATRICES = {
 }
 LADDER = ("circumference", "circumference-wrong-10")
 OURS = "fine_grained"
+KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
 def read_all(folder: Path) -> dict[str, str]:
@@ -50,6 +51,8 @@ def read_all(folder: Path) -> dict[str, str]:
         chosen = {task: found[task] for task in tasks if task in found}
         if len(chosen) > 1:
             tables[name] = matrix(chosen)
+    if found.keys() >= set(LADDER):
+        tables["headline"] = headline(*(found[task] for task in LADDER))
     for task in found:
         if (path := folder / f"{task}-steps.csv").exists():
             tables[f"{task}-steps"] = steps(pd.read_csv(path))
@@ -80,6 +83,19 @@ def matrix(tasks: dict[str, pd.DataFrame]) -> str:
         )
         columns[TASKS[task]] = srcc + " (" + mae + ")"
     return markdown(pd.DataFrame(columns).dropna().rename_axis("loss").reset_index())
+
+
+def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
+    """The losses that a reader knows, on labels as they are and with 10 % wrong ones."""
+    columns = {}
+    for metrics, labels in ((clean, "labels as they are"), (wrong, "10 % wrong")):
+        for metric in ("SRCC", "MAE"):
+            rows = metrics[metrics["metric"] == metric].set_index("loss").loc[list(KNOWN)]
+            values, lows, highs = (
+                rows[name].map(partial(value_text, metric)) for name in ("value", "low", "high")
+            )
+            columns[f"{metric}, {labels}"] = values + " (" + lows + " to " + highs + ")"
+    return markdown(pd.DataFrame(columns).reset_index())
 
 
 def steps(gains: pd.DataFrame) -> str:
@@ -146,8 +162,9 @@ def draw_ladder(folder: Path, path: Path) -> None:
         draw_metric(axis, found, losses, metric)
     axes[0].set_yticks(range(len(losses)), losses)
     axes[0].invert_yaxis()
-    axes[1].legend(frameon=False, loc="lower right")
-    figure.suptitle("HC18, head circumference: mean over folds and seeds, 95 % interval", x=0.5)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
+    figure.suptitle("HC18, head circumference: mean over folds and seeds, 95 % interval")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
     plt.close(figure)
