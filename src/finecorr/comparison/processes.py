@@ -9,7 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import (
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 
 import torch
 
@@ -20,9 +25,9 @@ from finecorr.comparison.plan import Run
 @contextmanager
 def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
     """Each has its share of the processor's cores and, where there are GPUs, one of these."""
-    # They are independent programs, which a fork of one that has started threads is not.
-    context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // workers)
+
+    context = _context()
 
     def start(run: Run, slot: int) -> _Process:
         process = context.Process(target=_train, args=(run, _device(slot), threads))
@@ -32,9 +37,20 @@ def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
     yield start
 
 
+def _context() -> SpawnContext | ForkServerContext:
+    """Of processes that share nothing with this one: a fork of a program that has started threads
+    is no independent program. On Linux they are forks of a server that has only read the modules,
+    which takes them longer than anything else before the first step."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["finecorr.runs"])
+    return context
+
+
 @dataclass(frozen=True)
 class _Process:
-    process: SpawnProcess
+    process: SpawnProcess | ForkServerProcess
 
     def ended(self) -> bool:
         return self.process.exitcode is not None
