@@ -3,8 +3,8 @@
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
 
-writes `tables.md` and `ladder.png` into the folder with the CSV files, and puts the tables into a
-page, each between `<!-- NAME -->` and `<!-- / -->`.
+writes `ladder.png` into the folder with the CSV files, and the tables to `tables.md` beside it, or
+into pages that have a place for them, between `<!-- NAME -->` and `<!-- / -->`.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def fill_in(page: Path, tables: dict[str, str]) -> None:
     text = page.read_text(encoding="utf-8")
     for name, table in tables.items():
         pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- / -->)"
-        text = re.sub(pattern, rf"\g<1>{table}\g<2>", text, flags=re.DOTALL)
+        text = re.sub(pattern, rf"\g<1>\n{table}\n\g<2>", text, flags=re.DOTALL)
     page.write_text(text, encoding="utf-8")
 
 
@@ -200,8 +200,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, action="append", default=[])
     options = parser.parse_args()
     tables = read_all(options.folder)
-    text = "\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
-    (options.folder / "tables.md").write_text(text, encoding="utf-8")
+    if not options.page:
+        text = "\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
+        (options.folder / "tables.md").write_text(text, encoding="utf-8")
     if all((options.folder / f"{task}.csv").exists() for task in LADDER):
         draw_ladder(options.folder, options.folder / "ladder.png")
     for page in options.page:
