@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +41,16 @@ def test_evaluation_of_arrays(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_the_readme_points_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README.read_text()):
         assert (README.parent / target).exists(), target
+
+
+def test_the_tables_are_those_of_the_results(tmp_path: Path) -> None:
+    root = README.parent
+    shutil.copytree(root / "docs" / "results", tmp_path / "results")
+    pages = [root / "README.md", root / "docs" / "results.md"]
+    copies = [Path(shutil.copy(page, tmp_path)) for page in pages]
+    flags = [text for copy in copies for text in ("--page", str(copy))]
+    script = root / "benchmarks" / "report.py"
+    subprocess.run([sys.executable, script, tmp_path / "results", *flags], check=True)
+    for page, copy in zip(pages, copies, strict=True):
+        assert "| fine_grained | 0.9" in copy.read_text()
+        assert copy.read_text() == page.read_text()
