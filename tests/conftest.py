@@ -20,6 +20,13 @@ torch.set_num_threads(2)
 settings.register_profile("stable", derandomize=True, deadline=None, database=None)
 settings.load_profile("stable")
 
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """A test is the same whichever ran before it."""
+    torch.manual_seed(0)
+
+
 PHANTOM_FLAGS = [
     *("--image-column", "filename"),
     *("--target-columns", "head circumference (mm)"),

@@ -57,8 +57,9 @@ def test_equals_the_reference_on_ordinary_batches(seed: int, dtype: torch.dtype)
     case = batch.to(dtype)
     actual = value_and_gradient(lambda f: loss(f, case), case.features)
     expected = value_and_gradient(lambda f: reference(f, batch), batch.features)
-    assert_near(actual[0], expected[0], accuracy)
-    assert_near(actual[1], expected[1], accuracy)
+    # The logarithms may add up to nearly nothing.
+    assert_near(actual[0], expected[0], accuracy, accuracy)
+    assert_near(actual[1], expected[1], accuracy, accuracy)
 
 
 def test_is_what_scipy_says_of_each_sample() -> None:
