@@ -26,7 +26,6 @@ from finecorr.comparison.plan import Run
 def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
     """Each has its share of the processor's cores and, where there are GPUs, one of these."""
     threads = max(1, (os.cpu_count() or 1) // workers)
-
     context = _context()
 
     def start(run: Run, slot: int) -> _Process:

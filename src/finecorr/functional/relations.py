@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from finecorr.functional.moments import Populations
+from finecorr.functional.moments import Populations, Scores
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -57,10 +57,10 @@ def relation_loss(points: Tensor, samples: Samples, relation: Relation) -> Tenso
     return loss
 
 
-def anchor_samples(batch: Populations) -> Samples:
-    """The samples, each counting as an anchor by its weight."""
+def anchor_samples(batch: Populations, truth: Scores) -> Samples:
+    """The samples, each counting as an anchor by its weight; `truth` are the targets' scores."""
     total = batch.sum(batch.weight)
-    share = batch.share(batch.defined()) / torch.where(total > 0, total, 1)
+    share = batch.share(~truth.constant) / torch.where(total > 0, total, 1)
     return Samples(
         batch.target.T,
         batch.relative_weight().T,

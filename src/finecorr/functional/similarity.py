@@ -18,6 +18,7 @@ from finecorr.functional.features import directions, feature_batch
 from finecorr.functional.moments import (
     RUNNING_SUM_ROUNDING,
     Populations,
+    Scores,
     populations,
     running_sum_terms,
 )
@@ -90,7 +91,8 @@ def similarity_rank_loss(
     batch, features = feature_batch(features, None, target, weight, group)
     if similarity == "cosine":
         features = directions(features)
-    return _rank_loss(features[None], batch, _Ranking(levels, temperature, similarity))
+    truth = batch.scores(batch.target)
+    return _rank_loss(features[None], batch, truth, _Ranking(levels, temperature, similarity))
 
 
 def prediction_rank_loss(
@@ -123,7 +125,9 @@ def prediction_rank_loss(
     batch = populations(prediction, target, weight, group)
     truth = batch.scores(batch.target)
     scaled = batch.prediction / batch.expand(torch.where(truth.constant, 1, truth.std))
-    return _rank_loss(scaled.T[:, :, None], batch, _Ranking(levels, temperature, "euclidean"))
+    return _rank_loss(
+        scaled.T[:, :, None], batch, truth, _Ranking(levels, temperature, "euclidean")
+    )
 
 
 class _Ranking(NamedTuple):
@@ -134,7 +138,7 @@ class _Ranking(NamedTuple):
     similarity: Similarity
 
 
-def _rank_loss(points: Tensor, batch: Populations, ranking: _Ranking) -> Tensor:
+def _rank_loss(points: Tensor, batch: Populations, truth: Scores, ranking: _Ranking) -> Tensor:
     """`points` are `(targets, n, d)`, or `(1, n, d)` where all targets share them."""
     if ranking.levels is not None and ranking.levels < 2:
         raise ValueError(
@@ -143,7 +147,7 @@ def _rank_loss(points: Tensor, batch: Populations, ranking: _Ranking) -> Tensor:
     if not ranking.temperature > 0:
         raise ValueError(f"temperature must be positive, not {ranking.temperature}")
     relation = Relation(ranking.similarity, _in_order, _anchors, ranking)
-    return relation_loss(points, anchor_samples(batch), relation)
+    return relation_loss(points, anchor_samples(batch, truth), relation)
 
 
 class _Ordered(NamedTuple):

@@ -79,8 +79,9 @@ def similarity_correlation_loss(
     """
     batch, features = feature_batch(features, None, target, weight, group)
     # Both in a range where neither squares nor quotients overflow or vanish.
-    scores = torch.where(batch.weight > 0, batch.scores(batch.target).values, 0)
-    samples = anchor_samples(batch)._replace(target=scores.T)
+    truth = batch.scores(batch.target)
+    scores = torch.where(batch.weight > 0, truth.values, 0)
+    samples = anchor_samples(batch, truth)._replace(target=scores.T)
     if len(features):
         largest = features.detach().abs().amax()
         features = features / torch.where(largest > 0, largest, 1)
