@@ -67,14 +67,17 @@ STEPS = {
 
 RIVALS: Losses = {
     "norm_in_norm": {},
-    "gradient_aligned": {},
+    "gradient_aligned": {"alpha": 1.0},
     "rank_n_contrast": {},
-    "ranksim": {},
-    "conr": {},
+    "rank_n_contrast@light": {"feature_weight": 0.1},
+    "ranksim": {"feature_weight": 0.1},
+    "conr": {"feature_weight": 0.2},
     "concordance": {},
-    "spearman": {},
-    "blackbox_spearman": {},
+    "spearman": {"strength": 8.0},
+    "blackbox_spearman": {"interpolation": 0.1},
 }
+"""Losses of other papers, with the settings that were best on phantoms (docs/results.md)."""
+
 MAIN: Losses = {
     name: LADDER[name]
     for name in ("mse", "huber", "mae@log", "pearson", "robust_pearson", "fine_grained")

@@ -51,7 +51,7 @@ class TestTheTable:
         ("fine_grained", {"mean_weight": 0.0, "std_weight": 0.0}, True),
     ],
 )
-def test_which_need_a_calibration(name: str, options: dict[str, Any], expected: bool) -> None:
+def test_which_fix_no_scale(name: str, options: dict[str, Any], expected: bool) -> None:
     """Those whose loss, at its lowest, leaves the unit of the prediction open."""
     loss = losses.build(name, **options)
     assert loss.fixes_scale is not expected

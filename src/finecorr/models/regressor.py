@@ -27,7 +27,7 @@ class Regressor(nn.Module):
     """A network with one linear head.
 
     The head works on standardised targets, whose mean and standard deviation are kept beside it,
-    with a linear calibration for losses that fix no scale.
+    with a linear calibration.
     """
 
     target_mean: Tensor
@@ -72,9 +72,13 @@ class Regressor(nn.Module):
         with torch.autocast(image.device.type, enabled=False):
             return self.head(features), features
 
+    def calibrated(self, scores: Tensor) -> Tensor:
+        """Scores in standard deviations of the targets from their mean, on the fitted line."""
+        return self.intercept + self.slope * scores
+
     def in_unit(self, scores: Tensor) -> Tensor:
         """Scores, calibrated and in the unit of the targets as the network learns them."""
-        return self.target_mean + self.target_std * (self.intercept + self.slope * scores)
+        return self.target_mean + self.target_std * self.calibrated(scores)
 
     def forward(self, image: Tensor) -> Tensor:
         """`(n, channels, height, width)` from 0 to 1 to predictions `(n, targets)`."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from finecorr import losses
+from finecorr import functional, losses
 from finecorr.data.module import Batch, ImageDataModule
 from finecorr.errors import InputError
 from finecorr.models import networks
@@ -32,6 +32,7 @@ from finecorr.models.regressor import Architecture, Regressor
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 _PREDICTION_BATCH = 64
+_CALIBRATION_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,7 @@ def train(
             signal.signal(signal.SIGINT, on_interrupt)
         saved = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["state_dict"])
-        if not module.loss.fixes_scale:
-            _calibrate(regressor, data)
+        _calibrate(regressor, data)
     return Trained(regressor.eval(), outliers)
 
 
@@ -216,11 +216,15 @@ def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:
 
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
-    rows = data.indices["train"]
-    _, scores = _outputs(regressor, data.rows("train"))
+    """On the training rows, without outliers: whatever the loss, a training may end with a bias."""
+    scores = torch.from_numpy(_outputs(regressor, data.rows("train"))[1])
     target = regressor.standardised(torch.from_numpy(data.training_targets()))
-    weight = torch.from_numpy(data.dataset.weights[rows])
-    regressor.calibrate(torch.from_numpy(scores), target, weight)
+    weight = torch.from_numpy(data.dataset.weights[data.indices["train"]])
+    fitted = target
+    for _ in range(_CALIBRATION_STEPS):
+        regressor.calibrate(scores, fitted, weight)
+        outlier = functional.outliers(regressor.calibrated(scores), target, weight=weight)
+        fitted = target.masked_fill(outlier, torch.nan)
 
 
 def _outputs(
