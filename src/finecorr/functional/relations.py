@@ -106,6 +106,10 @@ def _loss_and_gradient(
     points: Tensor, samples: Samples, relation: Relation, differentiate: bool
 ) -> tuple[Tensor, Tensor | None]:
     targets, n = samples.target.shape
+    dtype, similarity = points.dtype, relation.similarity
+    by_products = similarity == "euclidean" and _by_products(points)
+    if by_products:
+        points = points.double()
     loss = samples.share.new_zeros(())
     gradient = torch.zeros_like(points) if differentiate else None
     step = max(1, CHUNK // max(1, targets * n))
@@ -114,7 +118,10 @@ def _loss_and_gradient(
         for start in range(0, n if targets else 0, step):
             rows = slice(start, start + step)
             anchors = points[:, rows]
-            found = _similarities(anchors, points, relation.similarity)
+            if by_products:
+                found = -_distances(anchors, points).to(dtype)
+            else:
+                found = _similarities(anchors, points, similarity)
             part, slope = relation.anchors(
                 found.expand(targets, -1, -1), rows, samples, prepared, relation.options
             )
@@ -123,12 +130,18 @@ def _loss_and_gradient(
                 continue
             if len(points) < targets:
                 slope = slope.sum(0, keepdim=True)
-            if step < n:
-                gradient += _of_anchors(slope.mT, found.mT, points, anchors, relation.similarity)
-            else:  # of both at once
+            if step >= n:  # of anchors and others at once
                 slope = slope + slope.mT
-            gradient[:, rows] += _of_anchors(slope, found, anchors, points, relation.similarity)
-    return loss, gradient
+            if by_products:
+                pull = torch.where(found < 0, slope / found, 0).double()
+                if step < n:
+                    _add_by_products(gradient, pull.mT, points, anchors)
+                _add_by_products(gradient[:, rows], pull, anchors, points)
+            else:
+                if step < n:
+                    gradient += _of_anchors(slope.mT, found.mT, points, anchors, similarity)
+                gradient[:, rows] += _of_anchors(slope, found, anchors, points, similarity)
+    return loss, None if gradient is None else gradient.to(dtype)
 
 
 def _similarities(anchors: Tensor, others: Tensor, similarity: Similarity) -> Tensor:
@@ -141,22 +154,8 @@ def _similarities(anchors: Tensor, others: Tensor, similarity: Similarity) -> Te
         squares = (anchors[..., :, None, :] - others[..., None, :, :]).square().sum(-1)
         apart = squares > 0
         return -torch.where(apart, torch.where(apart, squares, 1).sqrt(), 0)
-    if _by_products(others):
-        return -_distances(anchors, others).to(others.dtype)
     # The products that cdist would take otherwise lose the digits of small distances.
     return -torch.cdist(anchors, others, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _by_products(points: Tensor) -> bool:
-    """Whether distances are taken in float64 by products: the way that takes the least time on a
-    CPU, with more than the digits of float32."""
-    return points.is_cpu and points.dtype == torch.float32 and not torch.is_grad_enabled()
-
-
-def _distances(anchors: Tensor, others: Tensor) -> Tensor:
-    anchors, others = anchors.double(), others.double()
-    squares = anchors.square().sum(-1)[..., None] + others.square().sum(-1)[..., None, :]
-    return torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
 
 
 def _of_anchors(
@@ -167,10 +166,24 @@ def _of_anchors(
         return slope @ others
     if others.shape[-1] == 1:
         return (slope * (others.mT - anchors).sign()).sum(-1, keepdim=True)
-    if _by_products(others):
-        pull = torch.where(similarities < 0, slope / similarities, 0).double()
-        gradient = pull.sum(-1, keepdim=True) * anchors - pull @ others.double()
-        return gradient.to(others.dtype)
     _, pull_back, *_ = torch.func.vjp(lambda at: _similarities(at, others, similarity), anchors)
     (gradient,) = pull_back(slope)
     return gradient  # type: ignore[no-any-return]
+
+
+def _by_products(points: Tensor) -> bool:
+    """Whether Euclidean distances are taken in float64 by products: the way that takes the least
+    time on a CPU, with more than the digits of float32."""
+    exact = points.is_cpu and points.dtype == torch.float32 and points.shape[-1] > 1
+    return exact and not torch.is_grad_enabled()
+
+
+def _distances(anchors: Tensor, others: Tensor) -> Tensor:
+    squares = anchors.square().sum(-1)[..., None] + others.square().sum(-1)[..., None, :]
+    return torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
+
+
+def _add_by_products(gradient: Tensor, pull: Tensor, anchors: Tensor, others: Tensor) -> None:
+    """Adds the gradient with respect to the anchors; `pull` is that with respect to the negative
+    distances, divided by these."""
+    gradient.addcmul_(pull.sum(-1, keepdim=True), anchors).baddbmm_(pull, others, alpha=-1)
