@@ -172,7 +172,7 @@ def draw_ladder(folder: Path, path: Path) -> None:
 
 def draw_metric(axis: Axes, found: dict[str, pd.DataFrame], losses: list[str], metric: str) -> None:
     for task, color, shift in zip(LADDER, ("#1f5fa8", "#c0392b"), (-0.15, 0.15), strict=True):
-        rows = found[task][found[task]["metric"] == metric].set_index("loss").loc[losses]
+        rows = found[task][found[task]["metric"] == metric].set_index("loss").reindex(losses)
         places = [i + shift for i in range(len(losses))]
         axis.hlines(places, rows["low"], rows["high"], color=color, linewidth=1.2)
         axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task])
