@@ -16,6 +16,9 @@ from finecorr.functional.moments import Populations, Scores
 
 Similarity = Literal["cosine", "euclidean"]
 
+_Kind = Literal["cosine", "differences", "products", "distances"]
+"""How similarities are computed: all but the first are Euclidean."""
+
 CHUNK = 2**20
 """How many pairs are in memory at once."""
 
@@ -106,9 +109,8 @@ def _loss_and_gradient(
     points: Tensor, samples: Samples, relation: Relation, differentiate: bool
 ) -> tuple[Tensor, Tensor | None]:
     targets, n = samples.target.shape
-    dtype, similarity = points.dtype, relation.similarity
-    by_products = similarity == "euclidean" and _by_products(points)
-    if by_products:
+    dtype, kind = points.dtype, _kind(points, relation.similarity)
+    if kind == "products":
         points = points.double()
     loss = samples.share.new_zeros(())
     gradient = torch.zeros_like(points) if differentiate else None
@@ -118,10 +120,7 @@ def _loss_and_gradient(
         for start in range(0, n if targets else 0, step):
             rows = slice(start, start + step)
             anchors = points[:, rows]
-            if by_products:
-                found = -_distances(anchors, points).to(dtype)
-            else:
-                found = _similarities(anchors, points, similarity)
+            found = _similarities(anchors, points, kind).to(dtype)
             part, slope = relation.anchors(
                 found.expand(targets, -1, -1), rows, samples, prepared, relation.options
             )
@@ -130,26 +129,36 @@ def _loss_and_gradient(
                 continue
             if len(points) < targets:
                 slope = slope.sum(0, keepdim=True)
-            if step >= n:  # of anchors and others at once
+            if step < n:
+                gradient += _of_anchors(slope.mT, found.mT, points, anchors, kind)
+            else:  # of anchors and others at once
                 slope = slope + slope.mT
-            if by_products:
-                pull = torch.where(found < 0, slope / found, 0).double()
-                if step < n:
-                    _add_by_products(gradient, pull.mT, points, anchors)
-                _add_by_products(gradient[:, rows], pull, anchors, points)
-            else:
-                if step < n:
-                    gradient += _of_anchors(slope.mT, found.mT, points, anchors, similarity)
-                gradient[:, rows] += _of_anchors(slope, found, anchors, points, similarity)
+            gradient[:, rows] += _of_anchors(slope, found, anchors, points, kind)
     return loss, None if gradient is None else gradient.to(dtype)
 
 
-def _similarities(anchors: Tensor, others: Tensor, similarity: Similarity) -> Tensor:
-    """`(..., anchors, others)`, without the temperature."""
+def _kind(points: Tensor, similarity: Similarity) -> _Kind:
+    """Euclidean distances are taken by products in float64 where that takes the least time, with
+    more than the digits of float32: on a CPU, without a second derivative."""
     if similarity == "cosine":
-        return anchors @ others.mT
-    if others.shape[-1] == 1:
-        return -(anchors - others.mT).abs()
+        return "cosine"
+    if points.shape[-1] == 1:
+        return "differences"
+    fits = points.is_cpu and points.dtype == torch.float32
+    return "products" if fits and not torch.is_grad_enabled() else "distances"
+
+
+def _similarities(anchors: Tensor, others: Tensor, kind: _Kind) -> Tensor:
+    """`(..., anchors, others)`, without the temperature."""
+    match kind:
+        case "cosine":
+            return anchors @ others.mT
+        case "differences":
+            return -(anchors - others.mT).abs()
+        case "products":
+            squares = anchors.square().sum(-1)[..., None] + others.square().sum(-1)[..., None, :]
+            distances = torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
+            return -distances
     if torch.is_grad_enabled():  # cdist has no second derivative
         squares = (anchors[..., :, None, :] - others[..., None, :, :]).square().sum(-1)
         apart = squares > 0
@@ -159,31 +168,17 @@ def _similarities(anchors: Tensor, others: Tensor, similarity: Similarity) -> Te
 
 
 def _of_anchors(
-    slope: Tensor, similarities: Tensor, anchors: Tensor, others: Tensor, similarity: Similarity
+    slope: Tensor, similarities: Tensor, anchors: Tensor, others: Tensor, kind: _Kind
 ) -> Tensor:
     """The gradient of `sum(slope * similarities)` with respect to the anchors."""
-    if similarity == "cosine":
-        return slope @ others
-    if others.shape[-1] == 1:
-        return (slope * (others.mT - anchors).sign()).sum(-1, keepdim=True)
-    _, pull_back, *_ = torch.func.vjp(lambda at: _similarities(at, others, similarity), anchors)
+    match kind:
+        case "cosine":
+            return slope @ others
+        case "differences":
+            return (slope * (others.mT - anchors).sign()).sum(-1, keepdim=True)
+        case "products":
+            pull = torch.where(similarities < 0, slope / similarities, 0).double()
+            return torch.baddbmm(pull.sum(-1, keepdim=True) * anchors, pull, others, alpha=-1)
+    _, pull_back, *_ = torch.func.vjp(lambda at: _similarities(at, others, kind), anchors)
     (gradient,) = pull_back(slope)
     return gradient  # type: ignore[no-any-return]
-
-
-def _by_products(points: Tensor) -> bool:
-    """Whether Euclidean distances are taken in float64 by products: the way that takes the least
-    time on a CPU, with more than the digits of float32."""
-    exact = points.is_cpu and points.dtype == torch.float32 and points.shape[-1] > 1
-    return exact and not torch.is_grad_enabled()
-
-
-def _distances(anchors: Tensor, others: Tensor) -> Tensor:
-    squares = anchors.square().sum(-1)[..., None] + others.square().sum(-1)[..., None, :]
-    return torch.baddbmm(squares, anchors, others.mT, alpha=-2).clamp_(min=0).sqrt_()
-
-
-def _add_by_products(gradient: Tensor, pull: Tensor, anchors: Tensor, others: Tensor) -> None:
-    """Adds the gradient with respect to the anchors; `pull` is that with respect to the negative
-    distances, divided by these."""
-    gradient.addcmul_(pull.sum(-1, keepdim=True), anchors).baddbmm_(pull, others, alpha=-1)
