@@ -7,6 +7,8 @@ batches of 256, 100 epochs, the learning rate times 0.1 after 50 and 75; five fo
 rows, the test rows predicted by the model of each fold; learning rate (0.1, 0.01, 0.001), weight
 decay (1e-3, 1e-4, 1e-5), and for the loss of these authors its alpha, chosen on the fold's
 validation rows, by the sum of Pearson and Spearman. Our losses have their defaults.
+
+What is in the file of the results is not repeated: the same command goes on after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.model_selection import KFold
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from finecorr import losses
+from finecorr.files import replacing
 
 TABLES = ("concrete_strength", "wine_quality")
 LOSSES = ("mse", "mae", "huber", "gradient_aligned", "pearson", "robust_pearson", "fine_grained")
@@ -39,6 +43,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 LEARNING_RATES = (1e-1, 1e-2, 1e-3)
 WEIGHT_DECAYS = (1e-3, 1e-4, 1e-5)
 FOLDS, EPOCHS, BATCH = 5, 100, 256
+KEY = ["table", "loss", "fold", "seed"]
+"""The columns that tell the results apart."""
 
 
 class Table(NamedTuple):
@@ -142,7 +148,7 @@ def run(job: Job) -> dict[str, Any]:
     score, chosen, network = best
     pearson, spearman = correlations(predict(network, table.test), table.test_target)
     return {
-        **job._replace(folder=None)._asdict(),  # type: ignore[arg-type]
+        **{name: getattr(job, name) for name in KEY},
         "pearson": pearson,
         "spearman": spearman,
         "validation": score / 2,
@@ -162,8 +168,10 @@ def main() -> None:
     parser.add_argument("--tables", default=",".join(TABLES))
     parser.add_argument("--seeds", type=int, default=3, help="repetitions of the five folds")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="CSV file for each fold's result")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file for the results")
     options = parser.parse_args()
+    results = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame()
+    finished = set(results[KEY].itertuples(index=False, name=None)) if len(results) else set()
     jobs = [
         Job(options.folder, table, loss, fold, seed)
         for seed, table, loss, fold in itertools.product(
@@ -172,14 +180,15 @@ def main() -> None:
             options.losses.split(","),
             range(FOLDS),
         )
+        if (table, loss, fold, seed) not in finished
     ]
     with ProcessPoolExecutor(options.workers) as pool:
-        results = pd.DataFrame(pool.map(run, jobs)).drop(columns="folder")
-    if options.out:
-        results.to_csv(options.out, index=False)
-    grouped = results.groupby(["table", "loss"], sort=False)
-    summary = grouped[["pearson", "spearman"]].agg(["mean", "sem"])
-    summary["minutes"] = grouped["seconds"].sum() / 60
+        for result in tqdm(pool.map(run, jobs), total=len(jobs)):
+            results = pd.concat([results, pd.DataFrame([result])])
+            with replacing(options.out) as temporary:
+                results.to_csv(temporary, index=False)
+    wanted = {"pearson": ["mean", "sem"], "spearman": ["mean", "sem"], "seconds": ["sum"]}
+    summary = results.groupby(["table", "loss"], sort=False).agg(wanted)
     print(summary.round(4).to_string())
 
 
