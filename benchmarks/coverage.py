@@ -1,9 +1,14 @@
 """How often the 95 % intervals of `finecorr.evaluation` hold the true value.
 
     python benchmarks/coverage.py [--trials 4000] [--resamples 2000] [--samples 50 500]
+    python benchmarks/coverage.py --folds 5 [--trials 500] [--samples 50 500] [--noise 0.1]
 
 Predictions and targets are bivariate normal, so that all true values are known. A coverage of
 `c` % from `t` trials has a standard error of `sqrt(c (100 - c) / t)` %: 0.34 for 95 and 4000.
+
+With `--folds`, the intervals are those of `finecorr compare` for means over folds, of `samples` in
+all. There, the true value is what such means are on the average of many draws, and "p < 0.05" is
+how often a difference is claimed between two losses that are equally good.
 """
 
 from __future__ import annotations
@@ -14,13 +19,17 @@ from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
+from finecorr.comparison.summary import measure_each, summarise
 from finecorr.evaluation.agreement import MEASURES, agreement
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.correlations import pearson_interval, spearman_interval
 from finecorr.evaluation.ranks import Array
 
+COMPARED = ("PLCC", "SRCC", "KRCC", "CCC", "MAE", "RMSE", "R2")
+LOSSES = ("one", "another")
 METHODS = ("percentile", "bca", "closed form")
 CONFIDENCE = 0.95
 
@@ -35,8 +44,10 @@ class Population:
 
     def draw(self, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
         target = rng.normal(size=samples)
-        noise = self.noise * rng.normal(size=samples)
-        return self.offset + self.slope * target + noise, target
+        return self.predict(target, rng), target
+
+    def predict(self, target: Array, rng: np.random.Generator) -> Array:
+        return self.offset + self.slope * target + self.noise * rng.normal(size=len(target))
 
     def truth(self) -> dict[str, float]:
         """Each measure of infinitely many samples."""
@@ -79,9 +90,10 @@ def intervals(
     return dict(zip(frame["metric"], zip(frame["low"], frame["high"], strict=True), strict=True))
 
 
-def coverage(samples: int, method: str, resamples: int, trials: int) -> dict[str, float]:
+def coverage(
+    population: Population, samples: int, method: str, resamples: int, trials: int
+) -> dict[str, float]:
     """The share of the intervals of each measure, in percent, that hold the true value."""
-    population = Population()
     truth = population.truth()
     held: Counter[str] = Counter()
     rng = np.random.default_rng(0)
@@ -92,19 +104,58 @@ def coverage(samples: int, method: str, resamples: int, trials: int) -> dict[str
     return {name: 100 * count / trials for name, count in held.items()}
 
 
+def predictions_of_folds(
+    population: Population, samples: int, folds: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Of two losses that are equally good."""
+    target = rng.normal(size=samples)
+    rows = pd.DataFrame({"row": np.arange(samples), "truth": target, "seed": 0})
+    rows["group"], rows["fold"] = rows["row"].astype(str), rows["row"] % folds
+    parts = [rows.assign(loss=loss, prediction=population.predict(target, rng)) for loss in LOSSES]
+    return pd.concat(parts, ignore_index=True)
+
+
+def coverage_of_folds(
+    population: Population, samples: int, folds: int, resamples: int, trials: int
+) -> dict[str, dict[str, float]]:
+    """The shares of the intervals that hold the true value, and of p below 0.05, in percent."""
+    rng = np.random.default_rng(0)
+    draws = [predictions_of_folds(population, samples, folds, rng) for _ in range(1000)]
+    truth = pd.concat(map(measure_each, draws)).groupby("metric")["value"].mean()
+    parts = []
+    for _ in range(trials):
+        drawn = predictions_of_folds(population, samples, folds, rng)
+        found = summarise(drawn, reference=LOSSES[1], resamples=resamples)
+        parts.append(found[found["loss"] == LOSSES[0]])
+    found = pd.concat(parts)
+    true = found["metric"].map(truth)
+    found["interval"] = found["low"].le(true) & found["high"].ge(true)
+    found["p < 0.05"] = found["p"] < 0.05
+    by_metric = found.groupby("metric")
+    return {label: dict(100 * by_metric[label].mean()) for label in ("interval", "p < 0.05")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=4000)
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--samples", type=int, nargs="+", default=[50, 500])
+    parser.add_argument("--noise", type=float, default=Population.noise)
+    parser.add_argument("--folds", type=int, default=1)
     options = parser.parse_args()
-    print("| n | interval |", " | ".join(MEASURES), "|")
-    print("| --- " * (2 + len(MEASURES)) + "|")
+    population = Population(noise=options.noise)
+    names = MEASURES if options.folds == 1 else COMPARED
+    print("| n | of |", " | ".join(names), "|")
+    print("| --- " * (2 + len(names)) + "|")
+    sizes = {"resamples": options.resamples, "trials": options.trials}
     for samples in options.samples:
-        for method in METHODS:
-            found = coverage(samples, method, options.resamples, options.trials)
-            cells = [f"{found[name]:.1f}" if name in found else "" for name in MEASURES]
-            print(f"| {samples} | {method} |", " | ".join(cells), "|", flush=True)
+        if options.folds == 1:
+            found = {m: coverage(population, samples, m, **sizes) for m in METHODS}
+        else:
+            found = coverage_of_folds(population, samples, options.folds, **sizes)
+        for label, shares in found.items():
+            cells = [f"{shares[name]:.1f}" if name in shares else "" for name in names]
+            print(f"| {samples} | {label} |", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from finecorr.evaluation.agreement import agreement
 from finecorr.evaluation.within import correlation_within_groups
 
 COMPARED = ("PLCC", "SRCC", "KRCC", "CCC", "MAE", "RMSE", "R2")
+SCIPY: dict[str, Any] = {"PLCC": stats.pearsonr, "SRCC": stats.spearmanr}
 NOISE = {"exact": 0.1, "good": 0.5, "alike": 0.5, "bad": 3.0}
 
 
@@ -87,7 +90,8 @@ def test_p_of_the_difference_from_a_reference(predictions: pd.DataFrame) -> None
 
 
 def test_intervals_are_those_of_a_bootstrap_over_subjects(predictions: pd.DataFrame) -> None:
-    """Slowly: subjects drawn with all their rows, each fold and seed measured by SciPy."""
+    """Slowly: subjects drawn with all their rows, each fold and seed measured by SciPy, and the
+    bias of the drawing taken off."""
     rng = np.random.default_rng(1)
     chosen = predictions[predictions["loss"] == "good"].dropna(subset="truth")
     subjects = chosen["group"].unique()
@@ -97,16 +101,51 @@ def test_intervals_are_those_of_a_bootstrap_over_subjects(predictions: pd.DataFr
         drawn = pd.concat(
             [rows_of.get_group((name,)) for name in rng.choice(subjects, len(subjects))]
         )
-        values = [
-            stats.pearsonr(part["prediction"], part["truth"]).statistic
-            for _, part in drawn.groupby(["fold", "seed"])
-        ]
-        samples.append(np.mean(values))
+        samples.append([mean_over_trainings(drawn, metric) for metric in SCIPY])
     metrics = summarise(predictions, resamples=2000)
-    row = metrics[(metrics["loss"] == "good") & (metrics["metric"] == "PLCC")]
-    limits = row[["low", "high"]].to_numpy()[0]
-    expected = np.quantile(samples, [0.025, 0.975])
-    np.testing.assert_allclose(limits, expected, atol=0.15 * np.diff(expected)[0])
+    rows = metrics[metrics["loss"] == "good"].set_index("metric")
+    for metric, values in zip(SCIPY, np.transpose(samples), strict=True):
+        bias = values.mean() - mean_over_trainings(chosen, metric)
+        expected = np.quantile(values, [0.025, 0.975]) - bias
+        limits = rows.loc[metric, ["low", "high"]].to_numpy(dtype=float)
+        np.testing.assert_allclose(limits, expected, atol=0.15 * np.diff(expected)[0])
+
+
+def mean_over_trainings(rows: pd.DataFrame, metric: str) -> float:
+    trainings = rows.groupby(["fold", "seed"])
+    return float(
+        np.mean([SCIPY[metric](part["prediction"], part["truth"])[0] for _, part in trainings])
+    )
+
+
+def test_intervals_hold_what_folds_of_other_subjects_have() -> None:
+    """Where drawing with replacement lowers SRCC by more than its deviation; within its bounds."""
+    rng = np.random.default_rng(0)
+
+    def drawn(subjects: int) -> pd.DataFrame:
+        truth = rng.normal(size=subjects)
+        return pd.DataFrame(
+            {
+                "row": np.arange(subjects),
+                "group": np.arange(subjects).astype(str),
+                "truth": truth,
+                "prediction": truth + 0.1 * rng.normal(size=subjects),
+                "loss": "mse",
+                "fold": np.arange(subjects) % 5,
+                "seed": 0,
+            }
+        )
+
+    expected = np.mean([mean_over_trainings(drawn(645), "SRCC") for _ in range(300)])
+    held = 0
+    for _ in range(40):
+        found = summarise(drawn(645), resamples=200).set_index("metric")
+        low, high = found.loc["SRCC", ["low", "high"]].to_numpy(dtype=float)
+        held += low <= expected <= high
+    assert held >= 37
+    tiny = summarise(drawn(25), resamples=500).set_index("metric")
+    assert (tiny.loc[["PLCC", "SRCC", "KRCC", "CCC", "R2"], "high"] <= 1).all()
+    assert tiny.loc["SRCC", "high"] == 1
 
 
 def test_only_trainings_that_all_losses_have_count(predictions: pd.DataFrame) -> None:

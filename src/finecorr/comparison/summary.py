@@ -29,8 +29,9 @@ def summarise(
 
     Subjects are drawn with replacement, the same for all losses, and each fold's measures are taken
     of what was drawn of it. So the intervals (95 %) are about other subjects, given the trainings
-    that there are. p is two-sided, of the difference from the loss with the best value, after
-    Holm's correction for the number of other losses.
+    that there are. As drawing with replacement itself lowers the rank correlation of few samples,
+    the resamples are moved to have their mean at the value. p is two-sided, of the difference from
+    the loss with the best value, after Holm's correction for the number of other losses.
 
     Only folds and seeds that every loss has finished count.
 
@@ -48,15 +49,15 @@ def summarise(
     known = shared.dropna(subset="truth")
     columns = ["loss", "metric", "value", "low", "high", "p"]
     means = _Means(known, reference, mapped=mapped, within=within)
-    found = distributions(means, means.member, resamples, "percentile", seed=0)
+    found = distributions(means, means.member, resamples, "centred", seed=0)
     of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(means.metrics))
     rows = []
     for m, metric in enumerate(means.metrics):
-        best = means.reference[m]
+        best, bounds = means.reference[m], (0, None) if metric in LOWER_IS_BETTER else (None, 1)
         raw = np.array([distribution.p_value() for distribution in of_difference[:, m]])
         p = np.insert(holm(np.delete(raw, best)), best, np.nan)
         for i, loss in enumerate(means.losses):
-            low, high = of_value[i, m].interval(0.95)
+            low, high = np.clip(of_value[i, m].interval(0.95), *bounds)
             rows.append((loss, metric, means.values[i, m], low, high, p[i]))
     return pd.DataFrame(rows, columns=columns)
 

@@ -19,7 +19,7 @@ from finecorr.evaluation.agreement import labelled
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array, Index
 
-Method = Literal["percentile", "bca"]
+Method = Literal["percentile", "centred", "bca"]
 Statistic = Callable[[Array], Array]
 """From `(n, sets)` numbers of each sample to `(..., sets)` values."""
 
@@ -52,8 +52,9 @@ def agreement_with_intervals(
         prediction: `(n,)`.
         target: `(n,)`; samples with NaN are left out.
         group: `(n,)`: the subject of each sample.
-        method: `"percentile"`, or `"bca"`, which corrects bias and skewness (Efron, 1987) and takes
-            as many further resamples as there are groups.
+        method: `"percentile"`; `"centred"`, the percentiles of the resamples less their bias; or
+            `"bca"`, which corrects bias and skewness (Efron, 1987) and takes as many further
+            resamples as there are groups.
         mapped: add `MAPPED_MEASURES`; each resample has its own mapping.
         within: add `WITHIN_MEASURES`.
         resamples: number of bootstrap samples.
@@ -91,7 +92,7 @@ def distributions(
         statistic: of the samples.
         member: `(n,)`: the group of each sample, numbered from 0 without gaps.
         resamples: number of bootstrap samples.
-        method: whether the distributions know their bias and acceleration.
+        method: as in `agreement_with_intervals`.
         seed: of the bootstrap.
     """
     groups, chunk = int(member.max()) + 1, max(1, _CHUNK // len(member))
@@ -104,6 +105,8 @@ def distributions(
 
     drawn = _drawn(member, groups, resamples if groups > 1 else 0, chunk, rng)
     samples = evaluated(drawn)
+    if method == "centred":
+        samples = _centred(samples, value)
     without = evaluated(_without(member, min(groups, _PARTS) if method == "bca" else 0, chunk))
     return [
         Distribution(*each, groups=groups) for each in zip(value, samples, without, strict=True)
@@ -164,6 +167,14 @@ class Distribution:
         not_above = np.searchsorted(self._samples, value, "right")
         least = 0.5 / (count + 1)
         return float(np.clip((below + not_above) / (2 * count), least, 1 - least))
+
+
+def _centred(samples: Array, value: Array) -> Array:
+    """`(values, resamples)` with the `value` of all groups as their mean."""
+    total, count = np.nansum(samples, axis=1), (~np.isnan(samples)).sum(1)
+    bias = np.where(count > 0, total / np.maximum(count, 1) - value, 0)
+    centred: Array = samples - bias[:, None]
+    return centred
 
 
 def _acceleration(without: Array) -> float:
