@@ -22,24 +22,13 @@ from matplotlib.axes import Axes
 
 from finecorr.evaluation.report.verdict import p_text
 from finecorr.files import replacing
+from results import REFERENCE, TASKS
 
-TASKS = {
-    "circumference": "labels as they are",
-    "circumference-wrong-5": "5 % wrong",
-    "circumference-wrong-10": "10 % wrong",
-    "circumference-wrong-20": "20 % wrong",
-    "circumference-batch-8": "batches of 8",
-    "circumference-batch-16": "batches of 16",
-    "severity": "severity",
-    "circumference-full-size": "full size",
-    "circumference-wrong-10-full-size": "full size, 10 % wrong",
-}
 MATRICES = {
     "wrong-labels": list(TASKS)[:4],
     "batches": ["circumference-batch-8", "circumference-batch-16", "circumference"],
 }
 LADDER = ("circumference", "circumference-wrong-10")
-OURS = "fine_grained"
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
@@ -66,7 +55,7 @@ def read_all(folder: Path) -> dict[str, str]:
 def of_task(metrics: pd.DataFrame) -> str:
     """Values, with p against fine_grained in brackets."""
     texts = [
-        value_text(metric, value) + ("" if loss == OURS else f" ({p_text(p)})")
+        value_text(metric, value) + ("" if loss == REFERENCE else f" ({p_text(p)})")
         for loss, metric, value, p in fields(metrics, "loss", "metric", "value", "p")
     ]
     return wide(metrics.assign(text=texts), "loss")
@@ -81,7 +70,7 @@ def matrix(tasks: dict[str, pd.DataFrame]) -> str:
             values[name].map(partial(value_text, name), na_action="ignore")
             for name in ("SRCC", "MAE")
         )
-        columns[TASKS[task]] = srcc + " (" + mae + ")"
+        columns[TASKS[task].label] = srcc + " (" + mae + ")"
     return markdown(pd.DataFrame(columns).dropna().rename_axis("loss").reset_index())
 
 
@@ -175,8 +164,9 @@ def draw_metric(axis: Axes, found: dict[str, pd.DataFrame], losses: list[str], m
         rows = found[task][found[task]["metric"] == metric].set_index("loss").reindex(losses)
         places = [i + shift for i in range(len(losses))]
         axis.hlines(places, rows["low"], rows["high"], color=color, linewidth=1.2)
-        axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task])
-    axis.axhspan(losses.index(OURS) - 0.5, losses.index(OURS) + 0.5, color="#eeeeee", zorder=0)
+        axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task].label)
+    ours = losses.index(REFERENCE)
+    axis.axhspan(ours - 0.5, ours + 0.5, color="#eeeeee", zorder=0)
     axis.set_xlabel("SRCC, higher is better" if metric == "SRCC" else "MAE in mm, lower is better")
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)

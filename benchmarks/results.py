@@ -88,6 +88,7 @@ FEW = MAIN | {"gradient_aligned": RIVALS["gradient_aligned"]}
 
 @dataclass(frozen=True)
 class Task:
+    label: str
     losses: Losses
     flags: tuple[str, ...] = ()
     degraded: bool = False
@@ -102,17 +103,17 @@ SHARED = (
 )
 FULL_SIZE = ("--image-size", "136", "192", "--network", "resnet18", "--learning-rate", "4e-3")
 TASKS = {
-    "circumference": Task(LADDER | RIVALS),
-    "circumference-wrong-10": Task(LADDER | RIVALS, ("--corrupt-labels", "0.1")),
-    "circumference-wrong-5": Task(FEW, ("--corrupt-labels", "0.05"), seeds=1),
-    "circumference-wrong-20": Task(FEW, ("--corrupt-labels", "0.2"), seeds=1),
-    "circumference-batch-8": Task(FEW, ("--batch-size", "8"), seeds=1),
-    "circumference-batch-16": Task(FEW, ("--batch-size", "16"), seeds=1),
+    "circumference": Task("labels as they are", LADDER | RIVALS),
+    "circumference-wrong-5": Task("5 % wrong", FEW, ("--corrupt-labels", "0.05"), seeds=1),
+    "circumference-wrong-10": Task("10 % wrong", LADDER | RIVALS, ("--corrupt-labels", "0.1")),
+    "circumference-wrong-20": Task("20 % wrong", FEW, ("--corrupt-labels", "0.2"), seeds=1),
+    "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
+    "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
     # Of three times as many images.
-    "severity": Task(FEW, ("--epochs", "15"), degraded=True, seeds=1),
-    "circumference-full-size": Task(BEST, FULL_SIZE, folds=3, seeds=1),
+    "severity": Task("severity", FEW, ("--epochs", "15"), degraded=True, seeds=1),
+    "circumference-full-size": Task("full size", BEST, FULL_SIZE, folds=3, seeds=1),
     "circumference-wrong-10-full-size": Task(
-        BEST, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
+        "full size, 10 % wrong", BEST, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
     ),
 }
 
