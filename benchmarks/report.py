@@ -25,7 +25,11 @@ from finecorr.files import replacing
 from results import REFERENCE, TASKS
 
 MATRICES = {
-    "wrong-labels": list(TASKS)[:4],
+    "wrong-labels": [
+        "circumference",
+        *(f"circumference-wrong-{percent}" for percent in (5, 10, 20)),
+    ],
+    "rivals": ["circumference-rivals", "circumference-wrong-10-rivals"],
     "batches": ["circumference-batch-8", "circumference-batch-16", "circumference"],
 }
 LADDER = ("circumference", "circumference-wrong-10")
@@ -79,7 +83,8 @@ def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
     columns = {}
     for metrics, labels in ((clean, "labels as they are"), (wrong, "10 % wrong")):
         for metric in ("SRCC", "MAE"):
-            rows = metrics[metrics["metric"] == metric].set_index("loss").loc[list(KNOWN)]
+            rows = metrics[metrics["metric"] == metric].set_index("loss")
+            rows = rows.loc[[loss for loss in KNOWN if loss in rows.index]]
             values, lows, highs = (
                 rows[name].map(partial(value_text, metric)) for name in ("value", "low", "high")
             )
