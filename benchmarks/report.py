@@ -3,8 +3,9 @@
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
 
-writes `ladder.png` into the folder with the CSV files, and the tables to `tables.md` beside it, or
-into pages that have a place for them, between `<!-- NAME -->` and `<!-- / -->`.
+writes `ladder.png` and `rivals.png` into the folder with the CSV files, and the tables to
+`tables.md` beside them, or into pages that have a place for them, between `<!-- NAME -->` and
+`<!-- / -->`.
 """
 
 from __future__ import annotations
@@ -33,12 +34,19 @@ MATRICES = {
     "batches": ["circumference-batch-8", "circumference-batch-16", "circumference"],
 }
 LADDER = ("circumference", "circumference-wrong-10")
+FIGURES = {"ladder": LADDER, "rivals": tuple(MATRICES["rivals"])}
+COLORS = ("#1f5fa8", "#c0392b")
+"""Of labels as they are, and of wrong ones."""
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
-def read_all(folder: Path) -> dict[str, str]:
+def read_metrics(folder: Path) -> dict[str, pd.DataFrame]:
+    """The values of each task that has been run."""
+    return {task: pd.read_csv(path) for task in TASKS if (path := folder / f"{task}.csv").exists()}
+
+
+def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The tables by name, in Markdown."""
-    found = {task: pd.read_csv(path) for task in TASKS if (path := folder / f"{task}.csv").exists()}
     tables = {task: of_task(metrics) for task, metrics in found.items()}
     for name, tasks in MATRICES.items():
         chosen = {task: found[task] for task in tasks if task in found}
@@ -146,10 +154,9 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def draw_ladder(folder: Path, path: Path) -> None:
-    """SRCC and MAE of all losses, with clean and with wrong labels."""
-    found = {task: pd.read_csv(folder / f"{task}.csv") for task in LADDER}
-    losses = found[LADDER[0]]["loss"].drop_duplicates().tolist()
+def draw(found: dict[str, pd.DataFrame], path: Path) -> None:
+    """SRCC and MAE of all losses, in each task."""
+    losses = next(iter(found.values()))["loss"].drop_duplicates().tolist()
     size = (11, 1 + 0.27 * len(losses))
     figure, axes = plt.subplots(1, 2, figsize=size, dpi=150, layout="constrained", sharey=True)
     for axis, metric in zip(axes, ("SRCC", "MAE"), strict=True):
@@ -165,8 +172,8 @@ def draw_ladder(folder: Path, path: Path) -> None:
 
 
 def draw_metric(axis: Axes, found: dict[str, pd.DataFrame], losses: list[str], metric: str) -> None:
-    for task, color, shift in zip(LADDER, ("#1f5fa8", "#c0392b"), (-0.15, 0.15), strict=True):
-        rows = found[task][found[task]["metric"] == metric].set_index("loss").reindex(losses)
+    for (task, metrics), color, shift in zip(found.items(), COLORS, (-0.15, 0.15), strict=False):
+        rows = metrics[metrics["metric"] == metric].set_index("loss").reindex(losses)
         places = [i + shift for i in range(len(losses))]
         axis.hlines(places, rows["low"], rows["high"], color=color, linewidth=1.2)
         axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task].label)
@@ -194,12 +201,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the CSV files are")
     parser.add_argument("--page", type=Path, action="append", default=[])
     options = parser.parse_args()
-    tables = read_all(options.folder)
+    metrics = read_metrics(options.folder)
+    tables = make_tables(options.folder, metrics)
     if not options.page:
         text = "\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
         (options.folder / "tables.md").write_text(text, encoding="utf-8")
-    if all((options.folder / f"{task}.csv").exists() for task in LADDER):
-        draw_ladder(options.folder, options.folder / "ladder.png")
+    for name, tasks in FIGURES.items():
+        found = {task: metrics[task] for task in tasks if task in metrics}
+        if found:
+            draw(found, options.folder / f"{name}.png")
     for page in options.page:
         fill_in(page, tables)
 
