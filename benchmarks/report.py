@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 
 from finecorr.evaluation.report.verdict import p_text
 from finecorr.files import replacing
-from results import REFERENCE, TASKS
+from results import ALIKE, MEDIAN, METRICS, REFERENCE, TASKS
 
 MATRICES = {
     "wrong-labels": [
@@ -57,6 +57,11 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     for task in found:
         if (path := folder / f"{task}-steps.csv").exists():
             tables[f"{task}-steps"] = steps(pd.read_csv(path))
+    common = {
+        task: pd.read_csv(p) for task in found if (p := folder / f"{task}-shared.csv").exists()
+    }
+    if common:
+        tables["shared"] = shared(common)
     if (path := folder / "tables.csv").exists():
         tables["tables"] = of_numbers(pd.read_csv(path))
     if (path := folder / "times.csv").exists():
@@ -104,6 +109,20 @@ def steps(gains: pd.DataFrame) -> str:
     """What each part adds, with p."""
     texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
     return wide(gains.assign(step=gains["before"] + " to " + gains["loss"], text=texts), "step")
+
+
+def shared(tasks: dict[str, pd.DataFrame]) -> str:
+    """fine_grained beside the median of all losses, and how alike the errors of two losses are."""
+    lines = []
+    for task, metrics in tasks.items():
+        values = metrics.set_index(["metric", "loss"])
+        line = {"task": task, ALIKE: f"{values['value'][ALIKE, MEDIAN]:.2f}"}
+        for metric in METRICS:
+            ours, median = values["value"][metric, REFERENCE], values["value"][metric, MEDIAN]
+            texts = value_text(metric, ours), value_text(metric, median)
+            line[metric] = f"{' / '.join(texts)} ({p_text(values['p'][metric, MEDIAN])})"
+        lines.append(line)
+    return markdown(pd.DataFrame(lines))
 
 
 def of_numbers(results: pd.DataFrame) -> str:

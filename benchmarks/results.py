@@ -6,8 +6,9 @@
 HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
 of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
 For each task, `OUT/TASK.csv` has the values of all losses with 95 % intervals, and p against
-fine_grained after Holm's correction; `OUT/TASK-steps.csv` has what each part of the loss adds, and
-`OUT/times.csv` what each task took. `benchmarks/report.py` makes tables and a figure of them.
+fine_grained after Holm's correction; `OUT/TASK-steps.csv` has what each part of the loss adds,
+`OUT/TASK-shared.csv` how much of the errors all losses share, and `OUT/times.csv` what each task
+took. `benchmarks/report.py` makes tables and a figure of them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
 METRICS = ("PLCC", "SRCC", "MAE")
+MEDIAN = "median of all losses"
+ALIKE = "correlation of errors"
 
 Losses = dict[str, dict[str, Any]]
 
@@ -80,9 +83,7 @@ RIVALS: Losses = {
 
 AGAINST_RIVALS = RIVALS | {REFERENCE: LADDER[REFERENCE]}
 
-BEST: Losses = {
-    name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")
-}
+BEST: Losses = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")}
 FEW: Losses = {"gradient_aligned": RIVALS["gradient_aligned"], **BEST}
 
 
@@ -146,8 +147,8 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     if code:
         sys.exit(code)
     predictions = pd.read_parquet(out / task / "predictions.parquet")
-    found = summarise(predictions, reference=REFERENCE)
-    found[found["metric"].isin(METRICS)].to_csv(out / f"{task}.csv", index=False)
+    summary(predictions).to_csv(out / f"{task}.csv", index=False)
+    shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
     steps = [
         step(predictions, after, before)
         for after, before in STEPS.items()
@@ -156,6 +157,30 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
     note_time(out, task)
+
+
+def summary(predictions: pd.DataFrame) -> pd.DataFrame:
+    found = summarise(predictions, reference=REFERENCE)
+    return found[found["metric"].isin(METRICS)]
+
+
+def shared(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The median of what all losses predict for a row, as if it were a loss beside fine_grained,
+    and the rank correlation of the errors of two losses, the mean over all pairs of them.
+
+    An error that all losses make is no matter of the loss.
+    """
+    training, row = ["fold", "seed"], ["row", "group", "truth"]
+    median = predictions.groupby(training + row)["prediction"].median().reset_index()
+    ours = predictions[predictions["loss"] == REFERENCE]
+    found = summary(pd.concat([ours, median.assign(loss=MEDIAN)]))
+    errors = predictions.assign(error=predictions["prediction"] - predictions["truth"])
+    wide = errors.pivot(index=[*training, "row"], columns="loss", values="error")
+    alike = wide.groupby(level=training).corr("spearman")
+    count = alike.shape[1]
+    mean = (alike.to_numpy().mean() * count - 1) / (count - 1)
+    row_of_all = {"loss": MEDIAN, "metric": ALIKE, "value": mean}
+    return pd.concat([found, pd.DataFrame([row_of_all])])
 
 
 def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
