@@ -5,6 +5,9 @@
 
 HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
 of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
+What a further loss is compared with need not be trained again: `OUT/predictions/` keeps what all
+trainings have predicted, and a loss of which it has everything is not trained.
+
 For each task, `OUT/TASK.csv` has the values of all losses with 95 % intervals, and p against
 fine_grained after Holm's correction; `OUT/TASK-steps.csv` has what each part of the loss adds,
 `OUT/TASK-shared.csv` how much of the errors all losses share, and `OUT/times.csv` what each task
@@ -25,6 +28,7 @@ import pandas as pd
 from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import summarise
+from finecorr.files import replacing
 from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
@@ -82,6 +86,8 @@ RIVALS: Losses = {
 """Losses of other papers, with the settings that were best on phantoms (docs/results.md)."""
 
 AGAINST_RIVALS = RIVALS | {REFERENCE: LADDER[REFERENCE]}
+SECOND_TABLE = "-rivals"
+"""The end of the name of a task that goes on with the trainings of another one."""
 
 BEST: Losses = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")}
 FEW: Losses = {"gradient_aligned": RIVALS["gradient_aligned"], **BEST}
@@ -123,12 +129,21 @@ TASKS = {
 }
 
 
+PREDICTIONS = ["loss", "fold", "seed", "row", "prediction"]
+"""What is kept of them: neither the truth nor the name of an image."""
+
+
 def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> None:
     losses, folds, seeds = TASKS[task].losses, TASKS[task].folds, TASKS[task].seeds
+    trainings = task.removesuffix(SECOND_TABLE)
     if options.losses:
         losses = {name: losses[name] for name in options.losses.split(",")}
     if options.reduced:
         losses, folds, seeds = BEST, 3, 1
+    kept = out / "predictions" / f"{trainings}.parquet"
+    known = pd.read_parquet(kept) if kept.exists() else pd.DataFrame(columns=PREDICTIONS)
+    done = known.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
+    todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
     table = ["--preset", "hc18", str(data)]
     if TASKS[task].degraded:
         table = degraded(data, out / "degraded")
@@ -137,16 +152,23 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
         *table,
         *SHARED,
         *TASKS[task].flags,
-        *("--losses", ",".join(losses)),
-        *("--loss-options", json.dumps({name: o for name, o in losses.items() if o})),
+        *("--losses", ",".join(todo)),
+        *("--loss-options", json.dumps({name: losses[name] for name in todo if losses[name]})),
         *("--folds", str(folds), "--seeds", str(seeds), "--workers", str(options.workers)),
-        *("--out", str(out / task)),
+        *("--out", str(out / trainings)),
     ]
     print(" ".join(["finecorr", *arguments]), flush=True)
     code = finecorr(arguments)
     if code:
         sys.exit(code)
-    predictions = pd.read_parquet(out / task / "predictions.parquet")
+    predictions = pd.read_parquet(out / trainings / "predictions.parquet")
+    known = known[~known["loss"].isin(todo)]
+    keep(pd.concat([known, predictions])[PREDICTIONS], kept)
+    truth = predictions.drop_duplicates("row")[["row", "group", "truth"]]
+    known = known[known["loss"].isin(list(losses))].merge(truth, on="row")
+    predictions = pd.concat([predictions, known])
+    predictions["loss"] = pd.Categorical(predictions["loss"], list(losses))
+    predictions = predictions.sort_values(["loss", "seed", "fold", "row"]).astype({"loss": str})
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
     steps = [
@@ -156,7 +178,13 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     ]
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
-    note_time(out, task)
+    note_time(out, trainings)
+
+
+def keep(predictions: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with replacing(path) as temporary:
+        predictions.astype({"prediction": "float32"}).to_parquet(temporary, index=False)
 
 
 def summary(predictions: pd.DataFrame) -> pd.DataFrame:
