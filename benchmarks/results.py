@@ -129,7 +129,7 @@ TASKS = {
 }
 
 
-PREDICTIONS = ["loss", "fold", "seed", "row", "prediction"]
+PREDICTIONS = {"loss": "str", "fold": "int", "seed": "int", "row": "int", "prediction": "float"}
 """What is kept of them: neither the truth nor the name of an image."""
 
 
@@ -141,7 +141,8 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     if options.reduced:
         losses, folds, seeds = BEST, 3, 1
     kept = out / "predictions" / f"{trainings}.parquet"
-    known = pd.read_parquet(kept) if kept.exists() else pd.DataFrame(columns=PREDICTIONS)
+    nothing = pd.DataFrame(columns=list(PREDICTIONS)).astype(PREDICTIONS)
+    known = pd.read_parquet(kept) if kept.exists() else nothing
     done = known.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
     todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
     table = ["--preset", "hc18", str(data)]
@@ -163,12 +164,8 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
         sys.exit(code)
     predictions = pd.read_parquet(out / trainings / "predictions.parquet")
     known = known[~known["loss"].isin(todo)]
-    keep(pd.concat([known, predictions])[PREDICTIONS], kept)
-    truth = predictions.drop_duplicates("row")[["row", "group", "truth"]]
-    known = known[known["loss"].isin(list(losses))].merge(truth, on="row")
-    predictions = pd.concat([predictions, known])
-    predictions["loss"] = pd.Categorical(predictions["loss"], list(losses))
-    predictions = predictions.sort_values(["loss", "seed", "fold", "row"]).astype({"loss": str})
+    keep(pd.concat([known, predictions])[list(PREDICTIONS)], kept)
+    predictions = joined(predictions, known, list(losses))
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
     steps = [
@@ -185,6 +182,15 @@ def keep(predictions: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
         predictions.astype({"prediction": "float32"}).to_parquet(temporary, index=False)
+
+
+def joined(predictions: pd.DataFrame, known: pd.DataFrame, losses: list[str]) -> pd.DataFrame:
+    """With those that are known already, in the order of the losses."""
+    truth = predictions.drop_duplicates("row")[["row", "group", "truth"]]
+    known = known[known["loss"].isin(losses)].merge(truth, on="row")
+    both = pd.concat([predictions, known])
+    order = both["loss"].map(losses.index)
+    return both.assign(order=order).sort_values(["order", "seed", "fold", "row"])
 
 
 def summary(predictions: pd.DataFrame) -> pd.DataFrame:
