@@ -27,7 +27,7 @@ import pandas as pd
 
 from finecorr import bundle
 from finecorr.cli import main as finecorr
-from finecorr.comparison.summary import summarise
+from finecorr.comparison.summary import shared_trainings, summarise
 from finecorr.files import replacing
 from finecorr.runs import CONFIG
 
@@ -142,7 +142,8 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
         losses, folds, seeds = BEST, 3, 1
     kept = out / "predictions" / f"{trainings}.parquet"
     nothing = pd.DataFrame(columns=list(PREDICTIONS)).astype(PREDICTIONS)
-    known = pd.read_parquet(kept) if kept.exists() else nothing
+    # Other folds are other trainings.
+    known = pd.read_parquet(kept) if kept.exists() and not options.reduced else nothing
     done = known.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
     todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
     table = ["--preset", "hc18", str(data)]
@@ -164,7 +165,8 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
         sys.exit(code)
     predictions = pd.read_parquet(out / trainings / "predictions.parquet")
     known = known[~known["loss"].isin(todo)]
-    keep(pd.concat([known, predictions])[list(PREDICTIONS)], kept)
+    if not options.reduced:
+        keep(pd.concat([known, predictions])[list(PREDICTIONS)], kept)
     predictions = joined(predictions, known, list(losses))
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
@@ -205,6 +207,7 @@ def shared(predictions: pd.DataFrame) -> pd.DataFrame:
     An error that all losses make is no matter of the loss.
     """
     training, row = ["fold", "seed"], ["row", "group", "truth"]
+    predictions = predictions.merge(shared_trainings(predictions), on=training)
     median = predictions.groupby(training + row)["prediction"].median().reset_index()
     ours = predictions[predictions["loss"] == REFERENCE]
     found = summary(pd.concat([ours, median.assign(loss=MEDIAN)]))
