@@ -11,6 +11,7 @@ writes `ladder.png` and `rivals.png` into the folder with the CSV files, and the
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -26,15 +27,22 @@ from finecorr.files import replacing
 from results import ALIKE, MEDIAN, METRICS, REFERENCE, TASKS
 
 MATRICES = {
-    "wrong-labels": [
-        "circumference",
-        *(f"circumference-wrong-{percent}" for percent in (5, 10, 20)),
-    ],
-    "rivals": ["circumference-rivals", "circumference-wrong-10-rivals"],
-    "batches": ["circumference-batch-8", "circumference-batch-16", "circumference"],
+    "wrong-labels": {
+        "labels as they are": "circumference",
+        **{f"{percent} % wrong": f"circumference-wrong-{percent}" for percent in (5, 10, 20)},
+    },
+    "batches": {
+        "batches of 8": "circumference-batch-8",
+        "batches of 16": "circumference-batch-16",
+        "batches of 64": "circumference",
+    },
 }
+"""Tables whose columns are tasks."""
 LADDER = ("circumference", "circumference-wrong-10")
-FIGURES = {"ladder": LADDER, "rivals": tuple(MATRICES["rivals"])}
+FIGURES = {
+    "ladder": LADDER,
+    "rivals": ("circumference-rivals", "circumference-wrong-10-rivals"),
+}
 COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
@@ -49,7 +57,7 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     """The tables by name, in Markdown."""
     tables = {task: of_task(metrics) for task, metrics in found.items()}
     for name, tasks in MATRICES.items():
-        chosen = {task: found[task] for task in tasks if task in found}
+        chosen = {label: found[task] for label, task in tasks.items() if task in found}
         if len(chosen) > 1:
             tables[name] = matrix(chosen)
     if found.keys() >= set(LADDER):
@@ -57,6 +65,8 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     for task in found:
         if (path := folder / f"{task}-steps.csv").exists():
             tables[f"{task}-steps"] = steps(pd.read_csv(path))
+        if (path := folder / f"{task}-set-aside.csv").exists():
+            tables[f"{task}-set-aside"] = set_aside(pd.read_csv(path))
     common = {
         task: pd.read_csv(p) for task in found if (p := folder / f"{task}-shared.csv").exists()
     }
@@ -81,14 +91,15 @@ def of_task(metrics: pd.DataFrame) -> str:
 def matrix(tasks: dict[str, pd.DataFrame]) -> str:
     """SRCC and, in brackets, MAE of the losses that all the tasks have."""
     columns = {}
-    for task, metrics in tasks.items():
+    for label, metrics in tasks.items():
         values = metrics.pivot_table(index="loss", columns="metric", values="value", sort=False)
         srcc, mae = (
             values[name].map(partial(value_text, name), na_action="ignore")
             for name in ("SRCC", "MAE")
         )
-        columns[TASKS[task].label] = srcc + " (" + mae + ")"
-    return markdown(pd.DataFrame(columns).dropna().rename_axis("loss").reset_index())
+        columns[label] = srcc + " (" + mae + ")"
+    table = pd.concat(columns, axis=1, join="inner")
+    return markdown(table.rename_axis("loss").reset_index())
 
 
 def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
@@ -109,6 +120,19 @@ def steps(gains: pd.DataFrame) -> str:
     """What each part adds, with p."""
     texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
     return wide(gains.assign(step=gains["before"] + " to " + gains["loss"], text=texts), "step")
+
+
+def set_aside(shares: pd.DataFrame) -> str:
+    limits = shares["wrong by up to"].map("{:.0f}".format).tolist()
+    between = [f"{low} to {high} mm" for low, high in itertools.pairwise(limits[:-1])]
+    table = pd.DataFrame(
+        {
+            "the label is wrong by": ["nothing", *between, f"more than {limits[-2]} mm"],
+            "labels": shares["labels"],
+            "set aside": (100 * shares["set aside"]).map("{:.0f} %".format),
+        }
+    )
+    return markdown(table)
 
 
 def shared(tasks: dict[str, pd.DataFrame]) -> str:

@@ -29,12 +29,15 @@ from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import shared_trainings, summarise
 from finecorr.files import replacing
+from finecorr.models import outliers
 from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
 METRICS = ("PLCC", "SRCC", "MAE")
 MEDIAN = "median of all losses"
 ALIKE = "correlation of errors"
+WRONG_BY = (0.0, 10.0, 20.0, 40.0, 80.0, float("inf"))
+"""In mm: labels that are set aside are counted between these."""
 
 Losses = dict[str, dict[str, Any]]
 
@@ -170,6 +173,9 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     predictions = joined(predictions, known, list(losses))
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
+    if "--corrupt-labels" in TASKS[task].flags and REFERENCE in todo:
+        aside = set_aside(predictions, out / trainings / "runs" / REFERENCE)
+        aside.to_csv(out / f"{task}-set-aside.csv", index=False)
     steps = [
         step(predictions, after, before)
         for after, before in STEPS.items()
@@ -177,7 +183,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     ]
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
-    note_time(out, trainings)
+    note_time(out, task, [out / trainings / "runs" / name for name in todo])
 
 
 def keep(predictions: pd.DataFrame, path: Path) -> None:
@@ -232,9 +238,22 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
     return table.assign(p=[rows["p"][metric, after] for metric in METRICS])
 
 
-def note_time(out: Path, task: str) -> None:
-    """Adds the number of trainings of a task to the table, and the seconds that each took."""
-    started = {path.parent: path.stat().st_mtime for path in (out / task).rglob(CONFIG)}
+def set_aside(predictions: pd.DataFrame, trainings: Path) -> pd.DataFrame:
+    """In what share of the epochs training labels are set aside, by how wrong they are."""
+    truth = predictions.drop_duplicates("row").set_index("row")["truth"]
+    labels = pd.concat(pd.read_csv(path) for path in trainings.rglob(outliers.FILE))
+    error = (labels["label"] - labels["row"].map(truth)).abs().round(6)
+    by_error = labels.groupby(pd.cut(error, [-1.0, *WRONG_BY]), observed=False)
+    share = by_error["set_aside"].sum() / by_error["epochs"].sum()
+    return pd.DataFrame(
+        {"wrong by up to": WRONG_BY, "labels": by_error.size().array, "set aside": share.array}
+    )
+
+
+def note_time(out: Path, task: str, folders: list[Path]) -> None:
+    """Adds the number of trainings in the folders to the table, and the seconds that each took."""
+    configs = [path for folder in folders for path in folder.rglob(CONFIG)]
+    started = {path.parent: path.stat().st_mtime for path in configs}
     seconds = [(folder / bundle.FILE).stat().st_mtime - start for folder, start in started.items()]
     path = out / "times.csv"
     times = pd.read_csv(path, index_col="task") if path.exists() else pd.DataFrame()
