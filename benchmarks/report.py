@@ -123,6 +123,7 @@ def steps(gains: pd.DataFrame) -> str:
 
 
 def set_aside(shares: pd.DataFrame) -> str:
+    """How often labels are set aside, by how wrong they are."""
     limits = shares["wrong by up to"].map("{:.0f}".format).tolist()
     between = [f"{low} to {high} mm" for low, high in itertools.pairwise(limits[:-1])]
     table = pd.DataFrame(

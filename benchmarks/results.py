@@ -10,8 +10,9 @@ trainings have predicted, and a loss of which it has everything is not trained.
 
 For each task, `OUT/TASK.csv` has the values of all losses with 95 % intervals, and p against
 fine_grained after Holm's correction; `OUT/TASK-steps.csv` has what each part of the loss adds,
-`OUT/TASK-shared.csv` how much of the errors all losses share, and `OUT/times.csv` what each task
-took. `benchmarks/report.py` makes tables and a figure of them.
+`OUT/TASK-shared.csv` how much of the errors all losses share, `OUT/TASK-set-aside.csv` which wrong
+labels fine_grained sets aside, and `OUT/times.csv` what each task took. `benchmarks/report.py`
+makes tables and figures of them.
 """
 
 from __future__ import annotations
@@ -139,6 +140,7 @@ PREDICTIONS = {"loss": "str", "fold": "int", "seed": "int", "row": "int", "predi
 def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> None:
     losses, folds, seeds = TASKS[task].losses, TASKS[task].folds, TASKS[task].seeds
     trainings = task.removesuffix(SECOND_TABLE)
+    runs = out / trainings / "runs"
     if options.losses:
         losses = {name: losses[name] for name in options.losses.split(",")}
     if options.reduced:
@@ -174,7 +176,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
     if "--corrupt-labels" in TASKS[task].flags and REFERENCE in todo:
-        aside = set_aside(predictions, out / trainings / "runs" / REFERENCE)
+        aside = set_aside(predictions, runs / REFERENCE)
         aside.to_csv(out / f"{task}-set-aside.csv", index=False)
     steps = [
         step(predictions, after, before)
@@ -183,7 +185,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> No
     ]
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
-    note_time(out, task, [out / trainings / "runs" / name for name in todo])
+    note_time(out, task, [runs / name for name in todo])
 
 
 def keep(predictions: pd.DataFrame, path: Path) -> None:
@@ -252,9 +254,11 @@ def set_aside(predictions: pd.DataFrame, trainings: Path) -> pd.DataFrame:
 
 def note_time(out: Path, task: str, folders: list[Path]) -> None:
     """Adds the number of trainings in the folders to the table, and the seconds that each took."""
-    configs = [path for folder in folders for path in folder.rglob(CONFIG)]
-    started = {path.parent: path.stat().st_mtime for path in configs}
-    seconds = [(folder / bundle.FILE).stat().st_mtime - start for folder, start in started.items()]
+    seconds = [
+        (config.parent / bundle.FILE).stat().st_mtime - config.stat().st_mtime
+        for folder in folders
+        for config in folder.rglob(CONFIG)
+    ]
     path = out / "times.csv"
     times = pd.read_csv(path, index_col="task") if path.exists() else pd.DataFrame()
     times.loc[task, ["trainings", "seconds"]] = len(seconds), pd.Series(seconds).median()
