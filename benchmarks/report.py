@@ -1,4 +1,4 @@
-"""Tables and a figure of what `results.py` and `tables.py` have found.
+"""Tables and figures of what `results.py`, `tables.py` and `suspects.py` have found.
 
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
@@ -74,6 +74,8 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
         tables["shared"] = shared(common)
     if (path := folder / "tables.csv").exists():
         tables["tables"] = of_numbers(pd.read_csv(path))
+    if (path := folder / "suspects.csv").exists():
+        tables["suspects"] = markdown(pd.read_csv(path))
     if (path := folder / "times.csv").exists():
         tables["times"] = times(pd.read_csv(path))
     return tables

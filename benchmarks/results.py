@@ -95,6 +95,7 @@ SECOND_TABLE = "-rivals"
 
 BEST: Losses = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")}
 FEW: Losses = {"gradient_aligned": RIVALS["gradient_aligned"], **BEST}
+FULL: Losses = {name: LADDER[name] for name in ("mse", "robust_pearson", "fine_grained")}
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,10 @@ SHARED = (
     *("--image-size", "68", "96", "--network", "resnet10-narrow"),
     *("--learning-rate", "8e-3", "--epochs", "30"),
 )
-FULL_SIZE = ("--image-size", "136", "192", "--network", "resnet18", "--learning-rate", "4e-3")
+FULL_SIZE = (
+    *("--image-size", "136", "192", "--network", "resnet18"),
+    *("--learning-rate", "4e-3", "--epochs", "15"),
+)
 TASKS = {
     "circumference": Task("labels as they are", LADDER),
     "circumference-rivals": Task("labels as they are", AGAINST_RIVALS),
@@ -124,11 +128,11 @@ TASKS = {
     "circumference-wrong-20": Task("20 % wrong", FEW, ("--corrupt-labels", "0.2"), seeds=1),
     "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
     "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
-    # Of three times as many images.
-    "severity": Task("severity", FEW, ("--epochs", "15"), degraded=True, seeds=1),
-    "circumference-full-size": Task("full size", BEST, FULL_SIZE, folds=3, seeds=1),
+    # Of three times as many images: as many steps as the others.
+    "severity": Task("severity", FEW, ("--epochs", "10"), degraded=True, seeds=1),
+    "circumference-full-size": Task("full size", FULL, FULL_SIZE, folds=3, seeds=1),
     "circumference-wrong-10-full-size": Task(
-        "full size, 10 % wrong", BEST, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
+        "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
     ),
 }
 

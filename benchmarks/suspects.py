@@ -1,11 +1,11 @@
 """How many wrong labels of HC18 a comparison finds: `finecorr compare` with some replaced.
 
-    python benchmarks/suspects.py HC18 --out results/suspects
+    python benchmarks/suspects.py HC18 --out results
 
 HC18 is the folder of its training set. One label in twenty is replaced, in two ways: by a number
 from the whole range of the labels, or by the label of another image. `suspects.csv` of five folds
 by subject orders all labels; those that were replaced ought to come first. OUT/suspects.csv says
-how many did. What is there is not repeated.
+how many did. What is in OUT/suspects is not repeated.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     found = [
-        find(options.data, way, options.out / name, options.workers) for name, way in WAYS.items()
+        find(options.data, way, options.out / "suspects" / name, options.workers)
+        for name, way in WAYS.items()
     ]
     table = pd.DataFrame(found)
     table.to_csv(options.out / "suspects.csv", index=False)
