@@ -67,6 +67,8 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
             tables[f"{task}-steps"] = steps(pd.read_csv(path))
         if (path := folder / f"{task}-set-aside.csv").exists():
             tables[f"{task}-set-aside"] = set_aside(pd.read_csv(path))
+    if (path := folder / "local-level.csv").exists():
+        tables["local-level"] = steps(pd.read_csv(path))
     common = {
         task: pd.read_csv(p) for task in found if (p := folder / f"{task}-shared.csv").exists()
     }
@@ -191,8 +193,9 @@ def wide(table: pd.DataFrame, index: str) -> str:
 
 
 def value_text(metric: str, value: float) -> str:
-    """Correlations differ in the fourth place."""
-    return f"{value:.2f}" if metric == "MAE" else f"{value:.4f}"
+    """Correlations differ in the fourth place; errors are millimetres or parts of a severity."""
+    places = (2 if value >= 1 else 3) if metric == "MAE" else 4
+    return f"{value:.{places}f}"
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -71,7 +71,7 @@ def read(folder: Path, name: str) -> Table:
     target = numbers[:, -1]
     standardised = (target[train] - target[train].mean()) / target[train].std()
     return Table(
-        features[train], torch.from_numpy(standardised).float(), features[~train], target[~train]
+        features[train], torch.tensor(standardised).float(), features[~train], target[~train]
     )
 
 
