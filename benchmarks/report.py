@@ -155,12 +155,12 @@ def shared(tasks: dict[str, pd.DataFrame]) -> str:
 
 
 def of_numbers(results: pd.DataFrame) -> str:
-    """Means over folds and seeds, with the standard errors of the seeds' means."""
+    """Means over folds and seeds; of several seeds, with the standard errors of their means."""
     seeds = results.groupby(["table", "loss", "seed"], sort=False)[["pearson", "spearman"]].mean()
     means = seeds.groupby(["table", "loss"], sort=False).agg(["mean", "sem", "size"])
     columns = {
         name.capitalize(): means[name, "mean"].map("{:.4f}".format)
-        + means[name, "sem"].map(" ± {:.4f}".format)
+        + means[name, "sem"].map(" ± {:.4f}".format, na_action="ignore").fillna("")
         for name in seeds.columns
     }
     counts = means["pearson", "size"].rename("seeds")
