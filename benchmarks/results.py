@@ -191,7 +191,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     ]
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
-    note_time(out, task, [runs / name for name in todo])
+    note_time(out, task, [runs / name for name in losses])
     return predictions
 
 
