@@ -66,12 +66,12 @@ class Job(NamedTuple):
 def read(folder: Path, name: str) -> Table:
     frame = pd.read_csv(folder / f"{name}.csv")
     numbers = frame.drop(columns="split").to_numpy(dtype=np.float64)
-    train = (frame["split"] == "train").to_numpy()
+    train = (frame["split"] == "train").to_numpy(copy=True)
     features = torch.from_numpy(numbers[:, :-1]).float()
     target = numbers[:, -1]
     standardised = (target[train] - target[train].mean()) / target[train].std()
     return Table(
-        features[train], torch.tensor(standardised).float(), features[~train], target[~train]
+        features[train], torch.from_numpy(standardised).float(), features[~train], target[~train]
     )
 
 
