@@ -68,7 +68,7 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
         if (path := folder / f"{task}-set-aside.csv").exists():
             tables[f"{task}-set-aside"] = set_aside(pd.read_csv(path))
     if (path := folder / "local-level.csv").exists():
-        tables["local-level"] = steps(pd.read_csv(path))
+        tables["local-level"] = local_level(pd.read_csv(path))
     common = {
         task: pd.read_csv(p) for task in found if (p := folder / f"{task}-shared.csv").exists()
     }
@@ -122,8 +122,18 @@ def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
 
 def steps(gains: pd.DataFrame) -> str:
     """What each part adds, with p."""
+    return of_gains(gains.assign(step=gains["before"] + " to " + gains["loss"]), "step")
+
+
+def local_level(gains: pd.DataFrame) -> str:
+    """What the local level adds, at each size."""
+    size = gains["size"] + ", " + gains["trainings"].astype(str) + " trainings"
+    return of_gains(gains.assign(size=size), "size")
+
+
+def of_gains(gains: pd.DataFrame, index: str) -> str:
     texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
-    return wide(gains.assign(step=gains["before"] + " to " + gains["loss"], text=texts), "step")
+    return wide(gains.assign(text=texts), index)
 
 
 def set_aside(shares: pd.DataFrame) -> str:

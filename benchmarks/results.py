@@ -247,11 +247,22 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
     return table.assign(p=[rows["p"][metric, after] for metric in METRICS])
 
 
-def local_level(found: list[pd.DataFrame]) -> pd.DataFrame:
-    """What the local level gains over the trainings of several tasks, with p, uncorrected."""
-    predictions = pd.concat(found, keys=range(len(found)), names=["task"]).reset_index("task")
-    seed = predictions.groupby(["task", "seed"]).ngroup()
-    return step(predictions.assign(seed=seed), REFERENCE, STEPS[REFERENCE])
+def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What the local level gains over all tasks of one size of images, with p, uncorrected."""
+    sizes = []
+    for size in dict.fromkeys(map(size_of, found)):
+        of_size = {task: found[task] for task in found if size_of(task) == size}
+        predictions = pd.concat(of_size, names=["task"]).reset_index("task")
+        predictions["seed"] = predictions.groupby(["task", "seed"]).ngroup()
+        gains = step(predictions, REFERENCE, STEPS[REFERENCE])
+        ours = predictions[predictions["loss"] == REFERENCE]
+        trainings = len(ours[["fold", "seed"]].drop_duplicates())
+        sizes.append(gains.assign(size=size, trainings=trainings))
+    return pd.concat(sizes)
+
+
+def size_of(task: str) -> str:
+    return "full size" if {*FULL_SIZE} <= {*TASKS[task].flags} else "96 x 68 pixels"
 
 
 def set_aside(predictions: pd.DataFrame, trainings: Path) -> pd.DataFrame:
@@ -307,11 +318,11 @@ def main() -> None:
     names = ["circumference", "circumference-wrong-10"] if options.reduced else list(TASKS)
     tasks = options.tasks.split(",") if options.tasks else names
     found = {task: compare(task, options.data, options.out, options) for task in tasks}
-    both = [
-        predictions
+    both = {
+        task: predictions
         for task, predictions in found.items()
         if not TASKS[task].degraded and {REFERENCE, STEPS[REFERENCE]} <= {*predictions["loss"]}
-    ]
+    }
     if both:
         local_level(both).to_csv(options.out / "local-level.csv", index=False)
 
