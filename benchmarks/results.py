@@ -1,7 +1,7 @@
 """The comparisons behind docs/results.md: `finecorr compare` on HC18, task after task.
 
     python benchmarks/results.py HC18 --out results              # all of it
-    python benchmarks/results.py HC18 --out results --reduced    # in ten minutes, on two cores
+    python benchmarks/results.py HC18 --out results --reduced    # in 16 minutes, on two cores
 
 HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
 of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
