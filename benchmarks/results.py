@@ -249,13 +249,12 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
 
 def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """What the local level gains over all tasks of one size of images, with p, uncorrected."""
+    predictions = pd.concat(found, names=["task"]).reset_index("task")
+    predictions["seed"] = predictions.groupby(["task", "seed"]).ngroup()
     sizes = []
-    for size in dict.fromkeys(map(size_of, found)):
-        of_size = {task: found[task] for task in found if size_of(task) == size}
-        predictions = pd.concat(of_size, names=["task"]).reset_index("task")
-        predictions["seed"] = predictions.groupby(["task", "seed"]).ngroup()
-        gains = step(predictions, REFERENCE, STEPS[REFERENCE])
-        ours = predictions[predictions["loss"] == REFERENCE]
+    for size, of_size in predictions.groupby(predictions["task"].map(size_of)):
+        gains = step(of_size, REFERENCE, STEPS[REFERENCE])
+        ours = of_size[of_size["loss"] == REFERENCE]
         trainings = len(ours[["fold", "seed"]].drop_duplicates())
         sizes.append(gains.assign(size=size, trainings=trainings))
     return pd.concat(sizes)
