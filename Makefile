@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 
 # The tests on real data run where FINECORR_DATA names the folder with it (see CONTRIBUTING.md).
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The reduced version of what docs/results.md reports; HC18 names the folder of its training set.
 ifdef HC18

@@ -15,8 +15,9 @@ from hypothesis import settings
 
 from finecorr.data.phantom import write_phantoms
 
-# Small tensors gain nothing from a second thread.
-torch.set_num_threads(2)
+# Small tensors gain nothing from a second thread, and it waits where another test has the core.
+os.environ["OMP_NUM_THREADS"] = "1"  # for what the tests start
+torch.set_num_threads(1)
 
 settings.register_profile("stable", derandomize=True, deadline=None, database=None)
 settings.load_profile("stable")

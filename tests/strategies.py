@@ -11,8 +11,6 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-torch.set_num_threads(1)
-
 
 @dataclass(frozen=True)
 class Batch:

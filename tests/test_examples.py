@@ -58,7 +58,6 @@ def test_it_learns_and_leaves_nothing_behind(path: Path, tmp_path: Path) -> None
     environment = os.environ | {
         "PYTHONPATH": str(Path(finecorr.__file__).parents[1]),
         "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
         "TMPDIR": str(scratch),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"),  # torch makes it when imported
     }
