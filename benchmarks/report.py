@@ -122,18 +122,21 @@ def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
 
 def steps(gains: pd.DataFrame) -> str:
     """What each part adds, with p."""
-    return of_gains(gains.assign(step=gains["before"] + " to " + gains["loss"]), "step")
+    step = gains["before"] + " to " + gains["loss"]
+    return wide(gains.assign(text=gain_texts(gains), step=step), "step")
 
 
 def local_level(gains: pd.DataFrame) -> str:
-    """What the local level adds, at each size."""
+    """What the local level adds, at each size, and in how many of the trainings it is better."""
     size = gains["size"] + ", " + gains["trainings"].astype(str) + " trainings"
-    return of_gains(gains.assign(size=size), "size")
+    texts = gain_texts(gains) + ", better in " + gains["better"].astype(str)
+    return wide(gains.assign(text=texts, size=size), "size")
 
 
-def of_gains(gains: pd.DataFrame, index: str) -> str:
+def gain_texts(gains: pd.DataFrame) -> pd.Series[str]:
+    """With p in brackets."""
     texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
-    return wide(gains.assign(text=texts), index)
+    return pd.Series(texts, index=gains.index)
 
 
 def set_aside(shares: pd.DataFrame) -> str:

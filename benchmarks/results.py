@@ -29,7 +29,8 @@ import pandas as pd
 
 from finecorr import bundle
 from finecorr.cli import main as finecorr
-from finecorr.comparison.summary import shared_trainings, summarise
+from finecorr.comparison.summary import measure_each, shared_trainings, summarise
+from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
 from finecorr.runs import CONFIG
@@ -131,9 +132,9 @@ TASKS = {
     "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
     "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
     "severity": Task("severity", FEW, degraded=True, seeds=1),
-    "circumference-full-size": Task("full size", FULL, FULL_SIZE, folds=3, seeds=1),
+    "circumference-full-size": Task("full size", FULL, FULL_SIZE, folds=3, seeds=2),
     "circumference-wrong-10-full-size": Task(
-        "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=1
+        "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=2
     ),
 }
 
@@ -248,15 +249,18 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
 
 
 def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What the local level gains over all tasks of one size of images, with p, uncorrected."""
+    """What the local level gains over all tasks of one size of images, with p, uncorrected, and in
+    how many of the trainings it is better with it."""
     predictions = pd.concat(found, names=["task"]).reset_index("task")
     predictions["seed"] = predictions.groupby(["task", "seed"]).ngroup()
     sizes = []
     for size, of_size in predictions.groupby(predictions["task"].map(size_of)):
         gains = step(of_size, REFERENCE, STEPS[REFERENCE])
-        ours = of_size[of_size["loss"] == REFERENCE]
-        trainings = len(ours[["fold", "seed"]].drop_duplicates())
-        sizes.append(gains.assign(size=size, trainings=trainings))
+        each = measure_each(of_size).set_index(["loss", "fold", "seed", "metric"])["value"]
+        gain = (each[REFERENCE] - each[STEPS[REFERENCE]]).dropna().unstack()
+        gain[[*LOWER_IS_BETTER & {*METRICS}]] *= -1
+        better = (gain > 0).sum()[gains["metric"]].array
+        sizes.append(gains.assign(size=size, trainings=len(gain), better=better))
     return pd.concat(sizes)
 
 
