@@ -1,4 +1,5 @@
-"""The comparisons behind docs/results.md: `finecorr compare` on HC18, task after task.
+"""The comparisons behind docs/results.md: `finecorr compare` on HC18 and on phantoms, task after
+task.
 
     python benchmarks/results.py HC18 --out results              # all of it
     python benchmarks/results.py HC18 --out results --reduced    # in 16 minutes, on two cores
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ import pandas as pd
 from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import measure_each, shared_trainings, summarise
+from finecorr.data.phantom import write_phantoms
 from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
@@ -99,14 +102,74 @@ BEST: Losses = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearso
 FEW: Losses = {"gradient_aligned": RIVALS["gradient_aligned"], **BEST}
 FULL: Losses = {name: LADDER[name] for name in ("mse", "robust_pearson", "fine_grained")}
 
+OPTIONS: Losses = {
+    "fine_grained@no-log": {"log": False},
+    "fine_grained@mean-spread-0.1": {"mean_weight": 0.1, "std_weight": 0.1},
+    "fine_grained@mean-spread-2": {"mean_weight": 2.0, "std_weight": 2.0},
+    "fine_grained@no-outliers": {"outlier_threshold": None},
+    "fine_grained@outliers-2.5": {"outlier_threshold": 2.5},
+    "fine_grained@outliers-5": {"outlier_threshold": 5.0},
+    # However near they are, so that the share alone limits how many.
+    "fine_grained@furthest-10-percent": {"outlier_threshold": 1e-6, "max_outlier_fraction": 0.1},
+    "fine_grained@furthest-30-percent": {"outlier_threshold": 1e-6, "max_outlier_fraction": 0.3},
+    "fine_grained@pull-0.3": {"outlier_weight": 0.3},
+    "robust_pearson": {},
+    "fine_grained@local-0.3": {"rank_weight": 0.3},
+    "fine_grained@local-3": {"rank_weight": 3.0},
+    "fine_grained@rank": {"local": "rank"},
+    "fine_grained@rank-exact": {"local": "rank", "levels": [None]},
+    "fine_grained@rank-temperature-0.5": {"local": "rank", "temperature": 0.5},
+    "fine_grained@rank-euclidean": {
+        "local": "rank",
+        "similarity": "euclidean",
+        "temperature": 2.0,
+    },
+    "fine_grained": {},
+}
+"""What the parts of fine_grained need: its defaults, and one thing changed at a time."""
+
+
+def circumference(data: Path, out: Path) -> list[str]:
+    """Flags for the table of HC18."""
+    return ["--preset", "hc18", str(data)]
+
+
+def severity(data: Path, out: Path) -> list[str]:
+    """Flags for the table of HC18's images, degraded, which are made once."""
+    folder = out / "degraded"
+    if not (folder / "scores.csv").exists():
+        images = str(data / "training_set")
+        flags = ["--group-pattern", r"^(\d+)_", "--versions", "2", "--overwrite"]
+        code = finecorr(["degrade", images, "--out", str(folder), *flags])
+        if code:
+            sys.exit(code)
+    return [
+        str(folder / "scores.csv"),
+        *("--target-columns", "severity", "--group-column", "group"),
+    ]
+
+
+def phantoms(data: Path, out: Path) -> list[str]:
+    """Flags for the table of phantoms, which are drawn once: as many for training as in the
+    trials of docs/results.md."""
+    folder = out / "phantoms"
+    table = folder / "table.csv"
+    if not table.exists():
+        write_phantoms(folder, 535)
+    return [
+        *(str(table), "--image-root", str(folder / "images"), "--image-column", "filename"),
+        *("--target-columns", "head circumference (mm)", "--group-pattern", r"^(\d+)_"),
+        *("--pixel-size-column", "pixel size(mm)"),
+    ]
+
 
 @dataclass(frozen=True)
 class Task:
     label: str
     losses: Losses
     flags: tuple[str, ...] = ()
-    degraded: bool = False
-    """Whether the severity of degradations is learnt, in the place of the circumference."""
+    table: Callable[[Path, Path], list[str]] = circumference
+    """Flags for the table, of the folder with HC18 and that of the results."""
     folds: int = 5
     seeds: int = 3
 
@@ -131,10 +194,14 @@ TASKS = {
     "circumference-wrong-20": Task("20 % wrong", FEW, ("--corrupt-labels", "0.2"), seeds=1),
     "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
     "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
-    "severity": Task("severity", FEW, degraded=True, seeds=1),
+    "severity": Task("severity", FEW, table=severity, seeds=1),
     "circumference-full-size": Task("full size", FULL, FULL_SIZE, folds=3, seeds=2),
     "circumference-wrong-10-full-size": Task(
         "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=2
+    ),
+    "options": Task("phantoms", OPTIONS, table=phantoms, seeds=1),
+    "options-wrong-10": Task(
+        "phantoms, 10 % wrong", OPTIONS, ("--corrupt-labels", "0.1"), table=phantoms, seeds=1
     ),
 }
 
@@ -158,12 +225,9 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     known = pd.read_parquet(kept) if kept.exists() and not options.reduced else nothing
     done = known.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
     todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
-    table = ["--preset", "hc18", str(data)]
-    if TASKS[task].degraded:
-        table = degraded(data, out / "degraded")
     arguments = [
         "compare",
-        *table,
+        *TASKS[task].table(data, out),
         *SHARED,
         *TASKS[task].flags,
         *("--losses", ",".join(todo)),
@@ -293,20 +357,6 @@ def note_time(out: Path, task: str, folders: list[Path]) -> None:
     times.rename_axis("task").to_csv(path)
 
 
-def degraded(data: Path, folder: Path) -> list[str]:
-    """Flags for the table of degraded images, which are made once."""
-    if not (folder / "scores.csv").exists():
-        images = str(data / "training_set")
-        flags = ["--group-pattern", r"^(\d+)_", "--versions", "2", "--overwrite"]
-        code = finecorr(["degrade", images, "--out", str(folder), *flags])
-        if code:
-            sys.exit(code)
-    return [
-        str(folder / "scores.csv"),
-        *("--target-columns", "severity", "--group-column", "group"),
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -324,7 +374,8 @@ def main() -> None:
     both = {
         task: predictions
         for task, predictions in found.items()
-        if not TASKS[task].degraded and {REFERENCE, STEPS[REFERENCE]} <= {*predictions["loss"]}
+        if TASKS[task].table is circumference
+        and {REFERENCE, STEPS[REFERENCE]} <= {*predictions["loss"]}
     }
     if both:
         local_level(both).to_csv(options.out / "local-level.csv", index=False)
