@@ -33,6 +33,7 @@ from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import measure_each, shared_trainings, summarise
 from finecorr.data.phantom import write_phantoms
+from finecorr.data.presets import PRESETS
 from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
@@ -150,17 +151,14 @@ def severity(data: Path, out: Path) -> list[str]:
 
 
 def phantoms(data: Path, out: Path) -> list[str]:
-    """Flags for the table of phantoms, which are drawn once: as many for training as in the
-    trials of docs/results.md."""
+    """Flags for the table of phantoms, which has the columns of HC18 and is drawn once: as many for
+    training as in the trials of docs/results.md."""
     folder = out / "phantoms"
     table = folder / "table.csv"
     if not table.exists():
         write_phantoms(folder, 535)
-    return [
-        *(str(table), "--image-root", str(folder / "images"), "--image-column", "filename"),
-        *("--target-columns", "head circumference (mm)", "--group-pattern", r"^(\d+)_"),
-        *("--pixel-size-column", "pixel size(mm)"),
-    ]
+    _, *columns = PRESETS["hc18"](folder)
+    return [str(table), *columns, "--image-root", str(folder / "images")]
 
 
 @dataclass(frozen=True)
