@@ -123,20 +123,19 @@ def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
 def steps(gains: pd.DataFrame) -> str:
     """What each part adds, with p."""
     step = gains["before"] + " to " + gains["loss"]
-    return wide(gains.assign(text=gain_texts(gains), step=step), "step")
+    texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
+    return wide(gains.assign(text=texts, step=step), "step")
 
 
 def local_level(gains: pd.DataFrame) -> str:
-    """What the local level adds, at each size, and in how many of the trainings it is better."""
+    """What the local level adds, at each size, with the standard error over the trainings, and in
+    how many of them it is better."""
     size = gains["size"] + ", " + gains["trainings"].astype(str) + " trainings"
-    texts = gain_texts(gains) + ", better in " + gains["better"].astype(str)
+    texts = [
+        f"{gain:+.4f} ± {error:.4f} ({p_text(p)}), better in {better}"
+        for gain, error, p, better in fields(gains, "gain", "standard error", "p", "better")
+    ]
     return wide(gains.assign(text=texts, size=size), "size")
-
-
-def gain_texts(gains: pd.DataFrame) -> pd.Series[str]:
-    """With p in brackets."""
-    texts = [f"{gain:+.4f} ({p_text(p)})" for gain, p in fields(gains, "gain", "p")]
-    return pd.Series(texts, index=gains.index)
 
 
 def set_aside(shares: pd.DataFrame) -> str:
@@ -181,13 +180,14 @@ def of_numbers(results: pd.DataFrame) -> str:
 
 
 def times(found: pd.DataFrame) -> str:
-    hours = found["trainings"] * found["seconds"] / 3600
+    minutes = found["trainings"] * found["seconds"] / found["at a time"] / 60
     table = pd.DataFrame(
         {
             "task": found["task"],
             "trainings": found["trainings"].astype(int),
             "seconds each (median)": found["seconds"].round().astype(int),
-            "hours in all, two at a time": (hours / 2).map("{:.1f}".format),
+            "at a time": found["at a time"].astype(int),
+            "minutes in all": minutes.round().astype(int),
         }
     )
     return markdown(table)

@@ -102,6 +102,11 @@ SECOND_TABLE = "-rivals"
 BEST: Losses = {name: LADDER[name] for name in ("mse", "mae@log", "robust_pearson", "fine_grained")}
 FEW: Losses = {"gradient_aligned": RIVALS["gradient_aligned"], **BEST}
 FULL: Losses = {name: LADDER[name] for name in ("mse", "robust_pearson", "fine_grained")}
+FULL_RIVALS: Losses = {
+    **{name: LADDER[name] for name in ("mse", "huber", "pearson")},
+    **{name: RIVALS[name] for name in ("gradient_aligned", "rank_n_contrast")},
+    **{name: LADDER[name] for name in ("robust_pearson", "fine_grained")},
+}
 
 OPTIONS: Losses = {
     "fine_grained@no-log": {"log": False},
@@ -193,9 +198,10 @@ TASKS = {
     "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
     "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
     "severity": Task("severity", FEW, table=severity, seeds=1),
-    "circumference-full-size": Task("full size", FULL, FULL_SIZE, folds=3, seeds=2),
+    "circumference-full-size": Task("full size", FULL, FULL_SIZE),
+    "circumference-full-size-rivals": Task("full size", FULL_RIVALS, FULL_SIZE, seeds=2),
     "circumference-wrong-10-full-size": Task(
-        "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE), folds=3, seeds=2
+        "full size, 10 % wrong", FULL, ("--corrupt-labels", "0.1", *FULL_SIZE)
     ),
     "options": Task("phantoms", OPTIONS, table=phantoms, seeds=1),
     "options-wrong-10": Task(
@@ -206,6 +212,7 @@ TASKS = {
 
 PREDICTIONS = {"loss": "str", "fold": "int", "seed": "int", "row": "int", "prediction": "float"}
 """What is kept of them: neither the truth nor the name of an image."""
+TRAINING = ["loss", "fold", "seed"]
 
 
 def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd.DataFrame:
@@ -221,7 +228,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     nothing = pd.DataFrame(columns=list(PREDICTIONS)).astype(PREDICTIONS)
     # Other folds are other trainings.
     known = pd.read_parquet(kept) if kept.exists() and not options.reduced else nothing
-    done = known.drop_duplicates(["loss", "fold", "seed"])["loss"].value_counts()
+    done = known.drop_duplicates(TRAINING)["loss"].value_counts()
     todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
     arguments = [
         "compare",
@@ -238,10 +245,11 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     if code:
         sys.exit(code)
     predictions = pd.read_parquet(out / trainings / "predictions.parquet")
-    known = known[~known["loss"].isin(todo)]
+    new = pd.MultiIndex.from_frame(predictions[TRAINING])
+    known = known[~pd.MultiIndex.from_frame(known[TRAINING]).isin(new)]
     if not options.reduced:
         keep(pd.concat([known, predictions])[list(PREDICTIONS)], kept)
-    predictions = joined(predictions, known, list(losses))
+    predictions = joined(predictions, known[known["seed"] < seeds], list(losses))
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
     if "--corrupt-labels" in TASKS[task].flags and REFERENCE in todo:
@@ -254,7 +262,13 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     ]
     if steps:
         pd.concat(steps).to_csv(out / f"{task}-steps.csv", index=False)
-    note_time(out, task, [runs / name for name in losses])
+    folders = [
+        folder
+        for name in losses
+        for seed in range(seeds)
+        for folder in (runs / name).glob(f"*/seed-{seed}")
+    ]
+    note_time(out, task, folders, options.workers)
     return predictions
 
 
@@ -311,17 +325,18 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
 
 
 def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """What the local level gains over all tasks of one size of images, with p, uncorrected, and in
-    how many of the trainings it is better with it."""
+    """What the local level gains over all tasks of one size of images, with the standard error over
+    the trainings, p, uncorrected, and in how many of the trainings it is better with it."""
     predictions = pd.concat(found, names=["task"]).reset_index("task")
     predictions["seed"] = predictions.groupby(["task", "seed"]).ngroup()
     sizes = []
     for size, of_size in predictions.groupby(predictions["task"].map(size_of)):
         gains = step(of_size, REFERENCE, STEPS[REFERENCE])
         each = measure_each(of_size).set_index(["loss", "fold", "seed", "metric"])["value"]
-        gain = (each[REFERENCE] - each[STEPS[REFERENCE]]).dropna().unstack()
+        gain = (each[REFERENCE] - each[STEPS[REFERENCE]]).dropna().unstack()[gains["metric"]]
+        gains["standard error"] = gain.sem().array
         gain[[*LOWER_IS_BETTER & {*METRICS}]] *= -1
-        better = (gain > 0).sum()[gains["metric"]].array
+        better = (gain > 0).sum().array
         sizes.append(gains.assign(size=size, trainings=len(gain), better=better))
     return pd.concat(sizes)
 
@@ -342,16 +357,17 @@ def set_aside(predictions: pd.DataFrame, trainings: Path) -> pd.DataFrame:
     )
 
 
-def note_time(out: Path, task: str, folders: list[Path]) -> None:
-    """Adds the number of trainings in the folders to the table, and the seconds that each took."""
+def note_time(out: Path, task: str, folders: list[Path], workers: int) -> None:
+    """Adds the number of trainings to the table, the seconds that each took, and how many ran at a
+    time."""
     seconds = [
-        (config.parent / bundle.FILE).stat().st_mtime - config.stat().st_mtime
+        (folder / bundle.FILE).stat().st_mtime - (folder / CONFIG).stat().st_mtime
         for folder in folders
-        for config in folder.rglob(CONFIG)
     ]
     path = out / "times.csv"
     times = pd.read_csv(path, index_col="task") if path.exists() else pd.DataFrame()
-    times.loc[task, ["trainings", "seconds"]] = len(seconds), pd.Series(seconds).median()
+    median = pd.Series(seconds).median()
+    times.loc[task, ["trainings", "seconds", "at a time"]] = len(seconds), median, workers
     times.rename_axis("task").to_csv(path)
 
 
@@ -373,6 +389,7 @@ def main() -> None:
         task: predictions
         for task, predictions in found.items()
         if TASKS[task].table is circumference
+        and not task.endswith(SECOND_TABLE)
         and {REFERENCE, STEPS[REFERENCE]} <= {*predictions["loss"]}
     }
     if both:
