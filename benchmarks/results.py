@@ -268,7 +268,7 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
         for seed in range(seeds)
         for folder in (runs / name).glob(f"*/seed-{seed}")
     ]
-    note_time(out, task, folders, options.workers)
+    note_time(out, task, folders)
     return predictions
 
 
@@ -332,7 +332,7 @@ def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
     sizes = []
     for size, of_size in predictions.groupby(predictions["task"].map(size_of)):
         gains = step(of_size, REFERENCE, STEPS[REFERENCE])
-        each = measure_each(of_size).set_index(["loss", "fold", "seed", "metric"])["value"]
+        each = measure_each(of_size).set_index([*TRAINING, "metric"])["value"]
         gain = (each[REFERENCE] - each[STEPS[REFERENCE]]).dropna().unstack()[gains["metric"]]
         gains["standard error"] = gain.sem().array
         gain[[*LOWER_IS_BETTER & {*METRICS}]] *= -1
@@ -357,17 +357,16 @@ def set_aside(predictions: pd.DataFrame, trainings: Path) -> pd.DataFrame:
     )
 
 
-def note_time(out: Path, task: str, folders: list[Path], workers: int) -> None:
+def note_time(out: Path, task: str, folders: list[Path]) -> None:
     """Adds the number of trainings to the table, the seconds that each took, and how many ran at a
     time."""
-    seconds = [
-        (folder / bundle.FILE).stat().st_mtime - (folder / CONFIG).stat().st_mtime
-        for folder in folders
-    ]
+    starts = pd.Series([(folder / CONFIG).stat().st_mtime for folder in folders])
+    ends = pd.Series([(folder / bundle.FILE).stat().st_mtime for folder in folders])
+    running = [((starts <= start) & (start < ends)).sum() for start in starts]
     path = out / "times.csv"
     times = pd.read_csv(path, index_col="task") if path.exists() else pd.DataFrame()
-    median = pd.Series(seconds).median()
-    times.loc[task, ["trainings", "seconds", "at a time"]] = len(seconds), median, workers
+    row = len(folders), (ends - starts).median(), max(running)
+    times.loc[task, ["trainings", "seconds", "at a time"]] = row
     times.rename_axis("task").to_csv(path)
 
 
