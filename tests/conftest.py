@@ -30,7 +30,7 @@ def _seed() -> None:
 
 
 PHANTOM_FLAGS = [
-    *("--image-column", "filename"),
+    *("--image-columns", "filename"),
     *("--target-columns", "head circumference (mm)"),
     *("--group-pattern", r"^(\d+)_"),
     *("--pixel-size-column", "pixel size(mm)"),

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "functional": set(),
     "losses": {"functional"},
     "errors": set(),
-    "files": set(),
+    "files": {"errors"},
     "data": ANYBODY,
     "evaluation": ANYBODY,
     "models": {"data", "losses", "functional", *ANYBODY},

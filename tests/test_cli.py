@@ -93,8 +93,8 @@ MISTAKES = {
     "loss option out of range": ["temperature"],
     "unknown network": ["unknown network 'resnet81'", "densenet121"],
     "unknown flag": ["--epoch-count"],
-    "wrong number": ["--epochs must be at least 1"],
-    "small image": ["--image-size must be at least 32 32, not 0 96"],
+    "wrong number": ["--epochs must be from 1"],
+    "small image": ["--image-size must be from 32 32 to 8192 8192, not 0 96"],
     "large shift": ["--shift must be in [0, 1], not 3"],
     "unknown preset": ["known names are hc18"],
 }

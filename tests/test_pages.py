@@ -57,7 +57,11 @@ def test_labels_that_most_epochs_of_all_runs_set_aside(phantoms: Path, tmp_path:
 
 def written(table: Path, phantoms: Path, column: str, runs: list[Path], out: Path) -> str:
     options = TableOptions(
-        table, phantoms.parent / "images", "filename", (column,), group_pattern=r"^(\d+)_"
+        table,
+        phantoms.parent / "images",
+        image_columns=("filename",),
+        target_columns=(column,),
+        group_pattern=r"^(\d+)_",
     )
     rows = read_table(options)
     truth = rows.targets[:, 0]

@@ -199,7 +199,7 @@ def test_several_targets_holes_weights_and_splits(phantoms: Path, tmp_path: Path
     frame["part"] = np.where(subject % 4 == 0, "test", "train")
     table = tmp_path / "table.csv"
     frame.to_csv(table, index=False)
-    flags = ["--image-root", str(phantoms.parent / "images"), "--image-column", "filename"]
+    flags = ["--image-root", str(phantoms.parent / "images"), "--image-columns", "filename"]
     flags += ["--target-columns", TARGET, "score", "--group-pattern", r"^(\d+)_"]
     flags += ["--pixel-size-column", "pixel size(mm)", "--length-columns", TARGET]
     flags += ["--weight-column", "w", "--split-column", "part", "--rgb", "--epochs", "2"]

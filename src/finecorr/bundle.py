@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 
@@ -18,7 +20,7 @@ from finecorr.files import replacing
 from finecorr.models.regressor import Architecture, Regressor
 
 FILE = "model.safetensors"
-_FORMAT = "finecorr-1"
+_FORMAT = "finecorr-2"
 
 
 @dataclass(frozen=True)
@@ -57,19 +59,52 @@ def load(folder: Path) -> Bundle:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        if _FORMAT not in metadata:
-            raise InputError(f"{path} was not written by this version of finecorr")
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if _FORMAT not in metadata:
+        raise InputError(f"{path} was not written by this version of finecorr")
+    try:
         description = json.loads(metadata[_FORMAT])
-        regressor = Regressor(Architecture(**_tuples(description["architecture"])))
+        table = _read(TableOptions, description["table"])
+        images = _read(ImageOptions, description["images"])
+        images.check()
+        architecture = _read(Architecture, description["architecture"])
+        expected = (3 if images.rgb else 1, images.image_size, len(table.target_columns))
+        if (architecture.channels, architecture.image_size, architecture.targets) != expected:
+            raise ValueError("its network, images and targets do not fit together")
+        regressor = Regressor(architecture)
         regressor.load_state_dict(load_file(path))
-        table = _tuples(description["table"])
-        table["table"] = Path(table["table"])
-        table["image_root"] = Path(table["image_root"])
-        images = ImageOptions(**_tuples(description["images"]))
-        return Bundle(regressor.eval(), TableOptions(**table), images)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+        if not all(torch.isfinite(value).all() for value in regressor.state_dict().values()):
+            raise ValueError("it holds weights that are no finite numbers")
+        return Bundle(regressor.eval(), table, images)
+    # What is wrong with a file that anybody may have written can be anything.
+    except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+def _read(cls: Any, values: Any) -> Any:
+    """A dataclass of the values that JSON has of it."""
+    kinds = get_type_hints(cls)
+    if not isinstance(values, dict) or set(values) != set(kinds):
+        raise ValueError(f"its description of {cls.__name__} has other fields")
+    return cls(**{name: _value(name, kinds[name], value) for name, value in values.items()})
+
+
+def _value(name: str, kind: Any, value: Any) -> Any:
+    origin, members = get_origin(kind), get_args(kind)
+    if origin in (UnionType, Union):
+        if value is None and NoneType in members:
+            return None
+        return _value(name, next(member for member in members if member is not NoneType), value)
+    if origin is tuple and isinstance(value, list):
+        kinds = members[:1] * len(value) if members[-1] is Ellipsis else members
+        return tuple(_value(name, *pair) for pair in zip(kinds, value, strict=True))
+    if origin is Literal and value in members:
+        return value
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(kind, type) and type(value) is kind:
+        return value
+    raise ValueError(f"its {name} is {value!r}")

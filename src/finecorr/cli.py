@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from argparse import SUPPRESS
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from jsonargparse import ArgumentParser, Namespace
+import jsonargparse
+from jsonargparse import Namespace
 
 from finecorr import demo, inference, losses, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
@@ -20,7 +24,7 @@ from finecorr.data.degradation import TABLE, DegradationOptions, write_degradati
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import expand_presets
 from finecorr.data.table import TableOptions
-from finecorr.errors import InputError
+from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models.training import Interrupted, TrainingOptions
 from finecorr.pages import REPORT
@@ -69,14 +73,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
         options = _parser().parse_args(_config_first(given))
-        _COMMANDS[options.subcommand](options[options.subcommand])
-    except InputError as error:
+        with _remarks():
+            _COMMANDS[options.subcommand](options[options.subcommand])
+    # What the system refuses (a full disk, say) is no fault in the program.
+    except (InputError, OSError) as error:
         print(f"finecorr: error: {error}", file=sys.stderr)
         return _USER_ERROR
     except (Interrupted, KeyboardInterrupt) as stop:
         print(f"\ninterrupted{stop}", file=sys.stderr)
         return _INTERRUPTED
     return 0
+
+
+class ArgumentParser(jsonargparse.ArgumentParser):
+    """With mistakes in a line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        command = self.prog.replace(" [options]", "")
+        raise InputError(f"{message.strip()}\n({command} --help lists what there is)") from ex
+
+
+@contextmanager
+def _remarks() -> Iterator[None]:
+    """Shows each `InputWarning` once, as a line."""
+    shown: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, InputWarning):
+                others(message, category, *place, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                print(f"finecorr: note: {message}", file=sys.stderr)
+
+        warnings.showwarning = show
+        yield
 
 
 def _config_first(arguments: list[str]) -> list[str]:
@@ -105,6 +138,7 @@ def _evaluate(options: Namespace) -> None:
         all_rows=options.all_rows,
         mapped=options.mapped,
         within_groups=options.within_groups,
+        predict_per=options.predict_per,
         overwrite=options.overwrite,
     )
     if left_out:
@@ -118,6 +152,7 @@ def _predict(options: Namespace) -> None:
         _overrides(options),
         Path(options.out),
         pixel_size=options.pixel_size,
+        predict_per=options.predict_per,
         overwrite=options.overwrite,
     )
     print(f"{len(predictions)} predictions written to {options.out}")
@@ -210,6 +245,7 @@ def _parser() -> ArgumentParser:
     for option in fields(ComparisonOptions):
         if option.name in ("mapped", "within_groups"):
             _add(evaluate, ComparisonOptions, option)
+    _add_per(evaluate, "and its mean label with that")
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
     )
@@ -223,10 +259,11 @@ def _parser() -> ArgumentParser:
     predict.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
     predict.add_argument(
         "--pixel-size",
-        type=float | None,
+        type=float | Literal["file"] | None,
         default=None,
-        help="of all images, where no column has it",
+        help="of all images, where no column has it; 'file' for what their files say, in mm",
     )
+    _add_per(predict, "which --group-column or --group-pattern names")
     predict.add_argument("--overwrite", action="store_true", help="replace the file")
     commands.add_subcommand("predict", predict, help="a model and images to predictions")
 
@@ -305,6 +342,15 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     parser.add_argument(_flag(option), **settings)
 
 
+def _add_per(parser: ArgumentParser, more: str) -> None:
+    parser.add_argument(
+        "--predict-per",
+        type=inference.Per,
+        default="row",
+        help=f"'subject' for the mean prediction of each subject, {more}",
+    )
+
+
 def _argument_type(kind: Any) -> dict[str, Any]:
     """The argparse settings for the type of a field."""
     members = [member for member in get_args(kind) if member is not type(None)]
@@ -320,10 +366,13 @@ def _argument_type(kind: Any) -> dict[str, Any]:
 def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
     parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
     for option in _OVERRIDABLE:
-        settings = _argument_type(get_type_hints(TableOptions)[option.name])
+        kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
+        if kind is bool:
+            parser.add_argument(_flag(option), action="store_true", default=None, help=help_text)
+            continue
+        settings = _argument_type(kind)
         if "nargs" not in settings:
-            settings["type"] = str | None
-        help_text = option.metadata["help"]
+            settings["type"] = settings["type"] | None
         parser.add_argument(_flag(option), default=None, help=help_text, **settings)
 
 
@@ -336,6 +385,10 @@ def _build(cls: type, options: Namespace) -> Any:
     if cls is TableOptions and "table" not in options:
         raise InputError("which table? Give its path, or --preset, or a --config that names it")
     values = {name: options[name] for name in (o.name for o in fields(cls)) if name in options}
+    for option in fields(cls):
+        empty = option.name in values and values[option.name] is None
+        if empty and NoneType not in get_args(get_type_hints(cls)[option.name]):
+            raise InputError(f"{_flag(option)} needs a value: leave it out, or do not say null")
     return cls(**_typed(cls, values))
 
 

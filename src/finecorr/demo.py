@@ -46,7 +46,7 @@ def run(out: Path, *, overwrite: bool = False) -> str:
     options = TableOptions(
         table,
         image_root=images / "images",
-        image_column="filename",
+        image_columns=("filename",),
         target_columns=(TARGET,),
         group_pattern=r"^(\d+)_",
         pixel_size_column="pixel size(mm)",

@@ -1,5 +1,9 @@
-"""The error that the commands show to a person, without a traceback."""
+"""What the commands show to a person: a mistake without a traceback, and a remark."""
 
 
 class InputError(ValueError):
     """What the user gave is at fault: the message says what, where, and what to do."""
+
+
+class InputWarning(UserWarning):
+    """What the user gave can be used, but may not be what was meant: the message says why."""

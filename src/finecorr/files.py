@@ -1,19 +1,74 @@
-"""Writing files so that nobody ever finds half of one."""
+"""Writing files so that nobody ever finds half of one, and finding out first whether one can."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from finecorr.errors import InputError
+
+_NAME_MAX = 255
+"""Bytes of a name, where the file system does not say."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends without an error."""
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix[:16]}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_none(folder: Path) -> Iterator[Path]:
+    """A temporary folder, whose files move into `folder` when the block ends without an error."""
+    ancestor = _existing(folder)
+    with tempfile.TemporaryDirectory(dir=ancestor, prefix=".") as temporary:
+        yield Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in sorted(Path(temporary).iterdir()):
+            file.replace(folder / file.name)
+
+
+def check_writable(path: Path, flag: str = "--out") -> None:
+    """Raises InputError if a file or folder of that path cannot be written; leaves nothing."""
+    try:
+        ancestor = _existing(path)
+        if not ancestor.is_dir() and ancestor != path:
+            raise InputError(f"{flag} {_short(path)}: {_short(ancestor)} is a file, not a folder")
+        folder = ancestor if ancestor.is_dir() else ancestor.parent
+        longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else _NAME_MAX
+        for part in path.parts:
+            if len(os.fsencode(part)) > longest:
+                raise InputError(f"{flag} {_short(path)}: the name is too long")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{flag} {_short(path)} cannot be written: {reason}") from error
+
+
+def _existing(path: Path) -> Path:
+    """The path, or else the closest folder above it that is there."""
+    path = path.absolute()
+    for place in (path, *path.parents):
+        try:
+            place.lstat()
+            return place
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return path
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-50:]}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,22 @@ import yaml
 from numpy.typing import NDArray
 
 from finecorr import bundle, pages
+from finecorr.data.folder import read_folder
+from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images
 from finecorr.data.module import ImageDataset
-from finecorr.data.table import ImageTable, TableOptions, read_folder, read_table
+from finecorr.data.records import read_record, write_record
+from finecorr.data.table import (
+    BETWEEN_NAMES,
+    ImageTable,
+    TableOptions,
+    find_file,
+    read_table,
+    subjects,
+)
 from finecorr.errors import InputError
 from finecorr.evaluation.within import correlation_within_groups
+from finecorr.files import all_or_none, check_writable
 from finecorr.models import training
 from finecorr.runs import (
     METRICS,
@@ -25,10 +38,11 @@ from finecorr.runs import (
     absolute,
     evaluate_predictions,
     read_config,
-    write_table,
 )
 
 WITHIN_GROUPS = "within_groups.csv"
+Per = Literal["row", "subject"]
+"""What there is one prediction for."""
 
 
 def evaluate(
@@ -39,6 +53,7 @@ def evaluate(
     all_rows: bool = False,
     mapped: bool = False,
     within_groups: bool = False,
+    predict_per: Per = "row",
     overwrite: bool = False,
 ) -> tuple[Evaluation, int]:
     """Evaluates a run's model on a table, leaving out what it was trained on.
@@ -51,6 +66,7 @@ def evaluate(
         all_rows: also evaluate on rows of subjects that training or validation have seen.
         mapped: also PLCC and RMSE after the logistic mapping.
         within_groups: also correlations within each subject (`within_groups.csv`), and their mean.
+        predict_per: "subject" for the mean prediction and the mean label of each subject.
         overwrite: replace an evaluation that is in `out`.
 
     Returns:
@@ -61,6 +77,11 @@ def evaluate(
     """
     if (out / METRICS).exists() and not overwrite:
         raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
+    check_writable(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file, not a folder")
+    if within_groups and predict_per == "subject":
+        raise InputError("--within-groups needs several predictions for a subject, not one")
     model = bundle.load(run)
     options = _overridden(model.table, overrides)
     if len(options.target_columns) != len(model.table.target_columns):
@@ -79,11 +100,18 @@ def evaluate(
                 "on those, too"
             )
     predictions = _predict(model, table, options)
-    out.mkdir(parents=True, exist_ok=True)
-    evaluation = evaluate_predictions(table, predictions, out, mapped=mapped, within=within_groups)
-    if within_groups:
-        write_table(out / WITHIN_GROUPS, _within_groups(table, predictions))
-    _write_page(out, run, model, whole, keep, predictions, evaluation)
+    if predict_per == "subject":
+        table, predictions = _by_subject(table, predictions)
+        whole, keep = table, np.ones(len(table), dtype=np.bool_)
+    with all_or_none(out) as folder:
+        evaluation = evaluate_predictions(
+            table, predictions, folder, mapped=mapped, within=within_groups
+        )
+        if within_groups:
+            write_record(folder / WITHIN_GROUPS, _within_groups(table, predictions))
+        _write_page(folder, run, model, whole, keep, predictions, evaluation)
+    if not within_groups:
+        (out / WITHIN_GROUPS).unlink(missing_ok=True)  # of an evaluation that was replaced
     return evaluation, left_out
 
 
@@ -92,7 +120,8 @@ def predict(
     overrides: dict[str, Any],
     out: Path,
     *,
-    pixel_size: float | None = None,
+    pixel_size: float | Literal["file"] | None = None,
+    predict_per: Per = "row",
     overwrite: bool = False,
 ) -> pd.DataFrame:
     """Predicts for every row of a table or every image of a folder, and writes a CSV file.
@@ -101,45 +130,91 @@ def predict(
         run: the run folder.
         overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
         out: the CSV file.
-        pixel_size: of all images, for a model of lengths where no column gives it.
+        pixel_size: of all images, for a model of lengths where no column gives it; "file" for what
+            the images' files say, in mm.
+        predict_per: "subject" for the mean prediction of each subject.
         overwrite: replace the file if it is there.
 
     Returns:
-        What was written: `image`, and a column for each target.
+        What was written: `image` (and `frame`, where a column names it), or `group` and the number
+        of its `rows`; and a column for each target.
 
     Raises:
         InputError: the run, the table or an image is at fault; nothing was written.
     """
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or use --overwrite")
+    check_writable(out)
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder: name a file")
     model = bundle.load(run)
     options = _overridden(model.table, overrides)
-    if pixel_size is not None and not 0 < pixel_size < float("inf"):
-        raise InputError(f"--pixel-size must be positive, not {pixel_size}")
-    if options.table.is_dir():
-        table = read_folder(options.table, options)
-        if any(options.lengths) and pixel_size is None:
-            raise InputError(
-                f"the model predicts {', '.join(options.target_columns)} in units of length and a "
-                "folder has no pixel sizes: give --pixel-size, or a table with a column "
-                f"{options.pixel_size_column!r}"
-            )
-    else:
-        columns = options
-        if pixel_size is not None:
-            columns = replace(options, pixel_size_column=None, length_columns=None)
-        # Each image is predicted for itself, whoever it is of.
-        columns = replace(columns, group_column=None, group_pattern=None)
-        table = read_table(columns, need_targets=False)
-    if pixel_size is not None:
+    if pixel_size is not None and pixel_size != "file" and not 0 < pixel_size < float("inf"):
+        raise InputError(f"--pixel-size must be positive, or file, not {pixel_size}")
+    table = _unlabelled(options, pixel_size is None, predict_per)
+    if isinstance(pixel_size, float):
         table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
+    elif pixel_size is None and options.pixel_size_column and table.pixel_sizes is None:
+        raise InputError(
+            f"the model predicts {', '.join(options.target_columns)} in units of length, and a "
+            "folder has no pixel sizes: give --pixel-size, or a table with a column "
+            f"{options.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
+            "the files of the images say it"
+        )
     predictions = _predict(model, table, options)
-    frame = pd.DataFrame({"image": table.names})
+    if predict_per == "subject":
+        rows = Counter(table.groups.tolist())
+        table, predictions = _by_subject(table, predictions)
+        names = table.groups.tolist()
+        frame = pd.DataFrame({"group": names, "rows": [rows[name] for name in names]})
+    else:
+        frame = pd.DataFrame({"image": table.names})
+        if table.frames is not None:
+            frame["frame"] = np.maximum(table.frames, 0) + 1
     for column, values in zip(options.target_columns, predictions.T, strict=True):
         frame[column] = values
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(out, frame)
+    write_record(out, frame)
     return frame
+
+
+def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per) -> ImageTable:
+    """The rows of a table, or the images of a folder."""
+    by_subject = predict_per == "subject"
+    if by_subject and options.group_column is None and options.group_pattern is None:
+        raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+    if options.table.is_dir():
+        table = read_folder(options.table, options)
+        if not by_subject:
+            return table
+        if options.group_pattern is None:
+            raise InputError("--predict-per subject: a folder has no columns: say --group-pattern")
+        groups, faults = subjects(
+            [row[0] for row in table.images], table.names, options.group_pattern
+        )
+        raise_faults(table.source, faults, "these files")
+        return replace(table, groups=groups)
+    if not with_pixel_sizes:
+        options = replace(options, pixel_size_column=None, length_columns=None)
+    if not by_subject:
+        # Each image is predicted for itself, whoever it is of.
+        options = replace(options, group_column=None, group_pattern=None)
+    return read_table(options, need_targets=False)
+
+
+def _by_subject(
+    table: ImageTable, predictions: NDArray[np.float64]
+) -> tuple[ImageTable, NDArray[np.float64]]:
+    """For each subject its first row, with the means of its labels and of its predictions."""
+    _, first, member = np.unique(table.groups, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+
+    def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        by_group = pd.DataFrame(values).groupby(member).mean()  # without missing ones
+        return by_group.to_numpy()[order]
+
+    subjects = replace(table.take(first[order]), targets=means(table.targets))
+    return subjects, means(predictions)
 
 
 def _within_groups(table: ImageTable, predictions: NDArray[np.float64]) -> pd.DataFrame:
@@ -155,14 +230,18 @@ def _within_groups(table: ImageTable, predictions: NDArray[np.float64]) -> pd.Da
 def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
     """The options of the training with others in their place.
 
-    Another table has its own root, and one way to name the subject takes the place of the other.
+    Another table has its own root and format, and one way to name the subject, or the frame, takes
+    the place of the other.
     What only training needs is not asked for.
     """
     implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
-        implied["image_root"] = None
+        own = ("image_root", "encoding", "separator", "decimal", "sheet")
+        implied |= dict.fromkeys(own)
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}
+    if "frame_column" in overrides or "all_frames" in overrides:
+        implied |= {"frame_column": None, "all_frames": False}
     return absolute(replace(trained, **{**implied, **overrides}))
 
 
@@ -172,20 +251,27 @@ def _seen(
     """`(n,)`: whether training or validation have seen the row's image, or its subject."""
     if not (run / SPLITS).exists() or trained.image_root is None:
         return np.zeros(len(table), dtype=np.bool_)
-    record = pd.read_csv(run / SPLITS, dtype="string")
+    record = read_record(run / SPLITS, ["image", "group", "split"])
     record = record[record["split"] != "test"]
-    seen_images = {(trained.image_root / name).resolve() for name in record["image"]}
-    seen = np.array([image.resolve() in seen_images for image in table.images])
+    found = [
+        find_file(trained.image_root, name)
+        for names in record["image"]
+        for name in (names.split(BETWEEN_NAMES) if len(trained.image_columns) > 1 else [names])
+    ]
+    seen_images = {os.path.realpath(path) for path in found if path is not None}
+    seen = np.array(
+        [any(os.path.realpath(path) in seen_images for path in row) for row in table.images]
+    )
     # Under another root, a subject of the same name is somebody else.
     if options.image_root == trained.image_root:
-        seen |= np.isin(table.groups, record["group"].to_numpy(dtype=str))
+        seen |= np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
     return seen
 
 
 def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> NDArray[np.float64]:
     images = Images(table, model.images)
     dataset = ImageDataset(table, images, options.lengths)
-    return training.predict(model.regressor, dataset)
+    return training.predict(model.regressor, dataset)[1]
 
 
 def _write_page(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import finecorr
 from finecorr.data.images import ImageOptions, Images
+from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
 from finecorr.evaluation.report.thumbnails import thumbnail
@@ -121,10 +122,10 @@ class _Thumbnails(Sequence[bytes]):
         self._images = images
 
     def __len__(self) -> int:
-        return len(self._images)
+        return int(self._images.rows[-1]) + 1
 
     def __getitem__(self, case: Any) -> Any:
-        return thumbnail(self._images[case].float().numpy())
+        return thumbnail(self._images[self._images.of_row(case)].float().numpy())
 
 
 def described(table: ImageTable) -> str:
@@ -146,7 +147,7 @@ def _name_and_unit(column: str) -> tuple[str, str | None]:
 def _curve(runs: Sequence[Path]) -> pd.DataFrame | None:
     """Means over the runs: `epoch`, `loss`, `validation`."""
     logs = [
-        pd.read_csv(path)
+        read_record(path, [], ["loss", "validation_SRCC"], ["epoch"])
         for run in runs
         for path in sorted((run / training.LOGS).glob("version_*/metrics.csv"))
     ]

@@ -17,13 +17,14 @@ from finecorr.data.augmentation import Augmentation, AugmentationOptions
 from finecorr.data.corruption import replace_labels
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import ImageDataModule, ImageDataset
+from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import MEANINGS
-from finecorr.files import replacing
+from finecorr.files import check_writable, replacing
 from finecorr.models import outliers, training
 from finecorr.models.regressor import Architecture
 from finecorr.models.training import TrainingOptions
@@ -133,15 +134,16 @@ def train(
     if run_options.resume:
         _check_same_rows(out, record)
     images = Images(table, image_options)
+    lengths = table_options.lengths
+    dataset = ImageDataset(table, images, lengths, targets)
     if run_options.overwrite:
         _remove_run(out)
     out.mkdir(parents=True, exist_ok=True)
     _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_table(out / SPLITS, record)
+    write_record(out / SPLITS, record)
 
-    lengths = table_options.lengths
     data = ImageDataModule(
-        ImageDataset(table, images, lengths, targets),
+        dataset,
         splits,
         Augmentation(augmentation_options, lengths=all(lengths)),
         batch_size=training_options.batch_size,
@@ -157,9 +159,9 @@ def train(
     trained = training.train(data, architecture, training_options, out, resume=run_options.resume)
     if trained.outliers is not None:
         counts = outliers.outlier_table(trained.outliers, table, targets)
-        write_table(out / outliers.FILE, counts)
-    predictions = training.predict(trained.regressor, data.rows("test"))
-    evaluation = evaluate_predictions(table.take(np.array(data.indices["test"])), predictions, out)
+        write_record(out / outliers.FILE, counts)
+    tested, predictions = training.predict(trained.regressor, data.rows("test"))
+    evaluation = evaluate_predictions(table.take(tested), predictions, out)
     # The model comes last: a folder that has it is finished.
     bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
     shutil.rmtree(out / training.CHECKPOINTS)
@@ -179,9 +181,21 @@ def differences(
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """What `train` was called with, flat as the flags are; empty where the run does not say it."""
+    """What `train` was called with, flat as the flags are; empty where the run does not say it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     path = run / CONFIG
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is damaged: it names no options")
+    return config
 
 
 def absolute(options: TableOptions) -> TableOptions:
@@ -210,6 +224,7 @@ def _plain(value: Any) -> Any:
 
 def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
     out = options.out
+    check_writable(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file, not a folder")
     if options.resume:
@@ -259,6 +274,8 @@ def _remove_run(out: Path) -> None:
 def _split(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
     fold = None if options.folds is None else Fold(options.fold, options.folds)
     seed = seed if options.split_seed is None else options.split_seed
+    if not 0 <= seed <= training.MAX_SEED:
+        raise InputError(f"--split-seed must be from 0 to {training.MAX_SEED}, not {seed}")
     return split_table(table, options.split_fractions, seed, fold)
 
 
@@ -275,8 +292,8 @@ def _replace_training_labels(
 
 
 def _check_same_rows(out: Path, record: pd.DataFrame) -> None:
-    before = pd.read_csv(out / SPLITS, dtype="string")
-    if before.to_numpy().tolist() != record.astype("string").to_numpy().tolist():
+    before = read_record(out / SPLITS, list(record.columns))
+    if before.to_numpy().tolist() != record.astype(str).to_numpy().tolist():
         raise InputError(f"the table is no longer the one that {out} was started with")
 
 
@@ -307,15 +324,11 @@ def evaluate_predictions(
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
-    write_table(out / PREDICTIONS, frame)
+    write_record(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)
-    write_table(out / METRICS, evaluation.metrics)
+    write_record(out / METRICS, evaluation.metrics)
     return evaluation
-
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    _write_text(path, frame.to_csv(index=False))
 
 
 def _write_text(path: Path, text: str) -> None:

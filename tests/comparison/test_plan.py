@@ -55,8 +55,8 @@ def test_a_variant_is_the_loss_with_other_options() -> None:
         ({"losses": ("mse@a/b",)}, "mse@a/b"),
         ({"loss_options": {"mae": {}}}, "mae, which --losses does not name"),
         ({"loss_options": {"huber": {"detla": 1}}}, "detla"),
-        ({"seeds": 0}, "--seeds must be at least 1"),
-        ({"workers": 0}, "--workers must be at least 1"),
+        ({"seeds": 0}, "--seeds must be from 1"),
+        ({"workers": 0}, "--workers must be from 1"),
     ],
 )
 def test_options_at_fault(changes: dict[str, Any], message: str) -> None:

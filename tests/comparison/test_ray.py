@@ -42,7 +42,7 @@ def first_run(out: Path, table: Path, seed: int = 0) -> Run:
         TableOptions(
             table,
             table.parent / "images",
-            image_column="filename",
+            image_columns=("filename",),
             target_columns=("head circumference (mm)",),
             group_pattern=r"^(\d+)_",
             pixel_size_column="pixel size(mm)",

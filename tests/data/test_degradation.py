@@ -11,8 +11,9 @@ from PIL import Image
 
 from finecorr.data.degradation import DegradationOptions, degrade, write_degradations
 from finecorr.data.degradation.kinds import KINDS, eight_bits
-from finecorr.data.images import read_image
 from finecorr.data.phantom import phantom
+from finecorr.data.pictures import read
+from finecorr.data.view import stretched
 from finecorr.errors import InputError
 
 
@@ -134,7 +135,7 @@ def test_the_table_tells_what_was_done(folder: Path, tmp_path: Path) -> None:
     assert (table.groupby("original")["group"].nunique() == 1).all()
     assert set(table["group"]) == {"0", "1", "2"}
     for row in table.itertuples():
-        original = eight_bits(read_image(folder / str(row.original)).numpy())[0]
+        original = eight_bits(stretched(read(folder / str(row.original))).numpy())[0]
         image = np.asarray(Image.open(out / str(row.image)))
         assert np.array_equal(image, original) == (row.severity == 0), row
 
@@ -189,8 +190,8 @@ def test_all_faulty_images_are_named_and_nothing_is_written(folder: Path, tmp_pa
     [
         ({"kinds": ("blur", "haze")}, "--kinds must be different ones of blur"),
         ({"kinds": ()}, "--kinds"),
-        ({"versions": 0}, "--versions must be at least 1"),
-        ({"steps": 0}, "--steps must be at least 1"),
+        ({"versions": 0}, "--versions must be from 1"),
+        ({"steps": 0}, "--steps must be from 1"),
         ({"at_once": 7}, "--at-once 7 is more than the 6"),
         ({"seed": -1}, "--seed"),
         ({"group_pattern": "("}, "--group-pattern"),

@@ -1,74 +1,43 @@
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
-from finecorr.data.images import ImageOptions, Images, fit_image, read_image
-from finecorr.data.table import TableOptions, read_folder
+from finecorr.data import images, pictures
+from finecorr.data.folder import read_folder
+from finecorr.data.images import ImageOptions, Images
+from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
 
+SMALL = ImageOptions((32, 32))
 
-def _write(path: Path, pixels: np.ndarray, mode: str | None = None) -> Path:
-    Image.fromarray(pixels, mode).save(path)
+
+def _write(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
     return path
 
 
-def test_grey_image_keeps_its_orientation_and_spans_0_to_1(tmp_path: Path) -> None:
-    pixels = np.arange(6, dtype=np.uint8).reshape(2, 3) * 10 + 50
-    image = read_image(_write(tmp_path / "a.png", pixels))
-    torch.testing.assert_close(image, torch.arange(6.0).reshape(1, 2, 3) / 5)
+def _pages(path: Path, *levels: int) -> None:
+    """A TIFF, each of whose pages is bright in another row."""
+    pages = []
+    for level in levels:
+        pixels = np.zeros((20, 20), np.uint8)
+        pixels[level] = 255
+        pages.append(Image.fromarray(pixels))
+    pages[0].save(path, save_all=True, append_images=pages[1:])
 
 
-def test_colour_becomes_luminance_or_stays(tmp_path: Path) -> None:
-    pixels = np.zeros((2, 2, 3), np.uint8)
-    pixels[0, 0] = (0, 255, 0)
-    path = _write(tmp_path / "a.png", pixels)
-    assert read_image(path)[0, 0, 0] == pytest.approx(0.587)
-    assert read_image(path, rgb=True).shape == (3, 2, 2)
-
-
-def test_a_palette_is_looked_up(tmp_path: Path) -> None:
-    grey = np.array([[0, 200], [100, 50]], np.uint8)
-    Image.fromarray(grey).convert("RGB").quantize(8).save(tmp_path / "a.png")
-    torch.testing.assert_close(
-        read_image(tmp_path / "a.png")[0], torch.from_numpy(grey) / 200, atol=0.02, rtol=0
-    )
-
-
-@pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_transparency_is_ignored(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (4, 2)).save(tmp_path / "a.png")
-    assert read_image(tmp_path / "a.png").shape == (1, 2, 4)
-
-
-def test_16_bit_grey(tmp_path: Path) -> None:
-    pixels = np.array([[0, 1000], [30000, 60000]], np.uint16)
-    image = read_image(_write(tmp_path / "a.tif", pixels))
-    torch.testing.assert_close(image[0], torch.tensor([[0, 1 / 60], [0.5, 1.0]]))
-
-
-def test_dicom(tmp_path: Path) -> None:
-    from pydicom import examples
-
-    image = read_image(Path(str(examples.get_path("ct"))))
-    assert image.shape == (1, 128, 128)
-
-
-@pytest.mark.parametrize("shape", [(270, 400), (400, 270), (50, 50), (17, 301)])
-def test_fitting_keeps_lengths(shape: tuple[int, int]) -> None:
-    """A bright bar is `factor` times as long after resizing."""
-    height, width = shape
-    image = torch.zeros(1, height, width)
-    image[0, :, width // 4 : width // 4 * 3] = 1
-    fitted, factor = fit_image(image, (136, 192))
-    assert fitted.shape == (1, 136, 192)
-    row = fitted[0, 136 // 2]
-    assert float(row.sum()) == pytest.approx(factor * (width // 4 * 2), rel=0.02, abs=0.6)
-    assert max(height * factor / 136, width * factor / 192) == pytest.approx(1, rel=0.02)
+def _table(folder: Path, rows: dict[str, list[object]], **options: object) -> ImageTable:
+    frame = pd.DataFrame({"target": np.arange(len(next(iter(rows.values())))), **rows})
+    frame.to_csv(folder / "table.csv", index=False)
+    return read_table(TableOptions(folder / "table.csv", **options))  # type: ignore[arg-type]
 
 
 def test_images_beyond_the_memory_limit_are_the_same(tmp_path: Path) -> None:
@@ -76,13 +45,13 @@ def test_images_beyond_the_memory_limit_are_the_same(tmp_path: Path) -> None:
     for i in range(3):
         _write(tmp_path / f"{i}.png", rng.integers(0, 255, (20, 30), dtype=np.uint8))
     table = read_folder(tmp_path, TableOptions(tmp_path))
-    kept = Images(table, ImageOptions((16, 16)))
-    read = Images(table, ImageOptions((16, 16), cache_mb=0))
+    kept = Images(table, SMALL)
+    read = Images(table, replace(SMALL, cache_mb=0))
     assert kept.in_memory
     assert not read.in_memory
     for i in range(3):
         assert torch.equal(kept[i], read[i])
-    assert kept.factors == read.factors
+    np.testing.assert_array_equal(kept.factors, read.factors)
 
 
 def test_all_unreadable_images_are_named(tmp_path: Path) -> None:
@@ -93,6 +62,99 @@ def test_all_unreadable_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty.png").write_bytes(b"")
     table = read_folder(tmp_path, TableOptions(tmp_path))
     with pytest.raises(InputError, match="3 faults") as error:
-        Images(table, ImageOptions((16, 16)))
+        Images(table, SMALL)
     for name in ("cut.png", "text.png", "empty.png"):
         assert name in str(error.value)
+
+
+def test_a_picture_of_several_rows_is_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        _write(tmp_path / f"{name}.png", np.eye(20, dtype=np.uint8))
+    decoded = []
+
+    def read(path: Path, frame: int) -> pictures.Picture:
+        decoded.append(path.name)
+        return pictures.raster.read(path, frame)
+
+    monkeypatch.setattr(images.pictures, "read", read)
+    table = _table(tmp_path, {"image": ["a.png", "b.png"] * 50})
+    found = Images(table, SMALL)
+    assert len(found) == 100
+    assert sorted(decoded) == ["a.png", "b.png"]
+    assert found[0] is found[2]
+
+
+def test_a_file_of_several_pages_is_no_image_unless_it_is_said_which(tmp_path: Path) -> None:
+    _pages(tmp_path / "a.tif", 3, 10, 16)
+    with pytest.raises(InputError, match=r"row 2: .*a.tif has 3 frames: say which"):
+        Images(_table(tmp_path, {"image": ["a.tif"] * 2}), SMALL)
+
+
+def test_frames_are_those_that_the_column_names(tmp_path: Path) -> None:
+    _pages(tmp_path / "a.tif", 3, 10, 16)
+    _write(tmp_path / "b.png", np.eye(20, dtype=np.uint8))
+    rows: dict[str, list[object]] = {"image": ["a.tif", "a.tif", "b.png"], "page": [3, 1, None]}
+    found = Images(_table(tmp_path, rows, frame_column="page"), ImageOptions((40, 40)))
+    assert [int(found[i][0].float().sum(1).argmax()) // 2 for i in (0, 1)] == [16, 3]
+    rows["page"] = [4, 1, 1]
+    with pytest.raises(InputError, match=r"row 2: .*a.tif has 3 frames, and not number 4"):
+        Images(_table(tmp_path, rows, frame_column="page"), SMALL)
+
+
+def test_all_frames_and_several_columns_are_images_of_one_row(tmp_path: Path) -> None:
+    _pages(tmp_path / "a.tif", 3, 10, 16)
+    for name in "bcd":
+        _write(tmp_path / f"{name}.png", np.eye(20, dtype=np.uint8))
+    rows: dict[str, list[object]] = {"left": ["a.tif", "b.png"], "right": ["c.png", "d.png"]}
+    table = _table(tmp_path, rows, image_columns=("left", "right"), all_frames=True)
+    assert table.names == ["a.tif | c.png", "b.png | d.png"]
+    found = Images(table, SMALL)
+    np.testing.assert_array_equal(found.rows, [0, 0, 0, 0, 1, 1])
+    assert [found.of_row(row) for row in (0, 1)] == [0, 4]
+
+
+def test_a_large_image_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "a.png", np.zeros((1000, 1001), np.uint8))
+    table = read_folder(tmp_path, TableOptions(tmp_path))
+    Images(table, replace(SMALL, max_megapixels=1.1))
+    monkeypatch.setattr(images.pictures, "read", None)
+    with pytest.raises(InputError, match=r"row 1: .*1001 x 1000 pixels.*--max-megapixels 1 "):
+        Images(table, replace(SMALL, max_megapixels=1))
+
+
+def test_images_that_are_decoded_side_by_side_are_together_no_larger_than_one_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(12):
+        _write(tmp_path / f"{i}.png", np.zeros((100, 100 * (1 + i % 3)), np.uint8))
+    now, most, lock = 0, 0, threading.Lock()
+
+    def read(path: Path, frame: int) -> pictures.Picture:
+        nonlocal now, most
+        picture = pictures.raster.read(path, frame)
+        with lock:
+            now += picture.values.size
+            most = max(most, now)
+        threading.Event().wait(0.01)
+        with lock:
+            now -= picture.values.size
+        return picture
+
+    monkeypatch.setattr(images.pictures, "read", read)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    table = read_folder(tmp_path, TableOptions(tmp_path))
+    Images(table, replace(SMALL, max_megapixels=0.04))
+    assert 30_000 <= most <= 40_000
+
+
+def test_an_image_that_changes_after_the_start_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "a.png", np.eye(20, dtype=np.uint8))
+    table = _table(tmp_path, {"image": ["a.png"] * 2})
+    found = Images(table, replace(SMALL, cache_mb=0))
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"row 3: .*a.png has changed since the start"):
+        found[1]

@@ -22,8 +22,8 @@ def table(phantoms: Path) -> ImageTable:
     options = TableOptions(
         phantoms,
         phantoms.parent / "images",
-        "filename",
-        (TARGET,),
+        image_columns=("filename",),
+        target_columns=(TARGET,),
         pixel_size_column="pixel size(mm)",
     )
     return read_table(options)

@@ -19,7 +19,7 @@ def _table(groups: list[str], splits: list[str] | None = None) -> ImageTable:
     return ImageTable(
         source=Path("table.csv"),
         rows=np.arange(2, n + 2),
-        images=[Path(f"{i}.png") for i in range(n)],
+        images=[(Path(f"{i}.png"),) for i in range(n)],
         names=[f"{i}.png" for i in range(n)],
         target_columns=("target",),
         targets=np.arange(n, dtype=float)[:, None],

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from finecorr.data.folder import read_folder
 from finecorr.data.presets import expand_presets
-from finecorr.data.table import TableOptions, read_folder, read_table
-from finecorr.errors import InputError
+from finecorr.data.table import TableOptions, read_table
+from finecorr.errors import InputError, InputWarning
 
 
 @pytest.fixture
@@ -80,10 +81,10 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
             {"weight_column": "w"},
             "row 3: column 'w' is '-1', not a number of",
         ),
-        ({"mm": [1, 0, None, 1]}, {"pixel_size_column": "mm"}, "(?s)row 3.*above 0.*row 4.*empty"),
+        ({"mm": [1, 0, None, -1]}, {"pixel_size_column": "mm"}, "(?s)2 faults.*row 3.*above 0.*row 5"),
         ({"p": ["train", "tset", None, "VAL"]}, {"split_column": "p"}, "(?s)row 3.*'tset'.*row 4"),
         ({"image": ["no.png", "000_a.png", None, "gone.png"]}, {}, "(?s)row 2.*row 4|row 4.*row 2"),
-        ({}, {"length_columns": ("target",)}, "--length-columns needs --pixel-size-column"),
+        ({}, {"length_columns": ("width",)}, "--length-columns: 'width' is none of"),
         ({}, {"target_columns": ("target", "target")}, "twice"),
     ],
 )
@@ -125,7 +126,8 @@ def test_prediction_needs_no_targets(folder: Path) -> None:
 
 def test_a_folder_is_its_images(folder: Path) -> None:
     (folder / "notes.txt").write_text("no image")
-    table = read_folder(folder, TableOptions(folder))
+    with pytest.warns(InputWarning, match=r"left out, as they are no images: notes.txt"):
+        table = read_folder(folder, TableOptions(folder))
     assert table.names == [f"00{subject}_a.png" for subject in range(4)]
     with pytest.raises(InputError, match="no image"):
         read_folder(folder / "nowhere", TableOptions(folder))

@@ -22,11 +22,12 @@ from finecorr.comparison.summary import (
     suspect_labels,
 )
 from finecorr.comparison.tables import ranking_text, table_text
+from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
-from finecorr.files import replacing
+from finecorr.files import check_writable, replacing
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import PREDICTIONS, differences
 
@@ -73,6 +74,9 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     """
     data.images.check()
     data.augmentation.check()
+    check_writable(options.out)
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"--out {options.out} is a file, not a folder")
     runs = plan(options, data, training)
     _check_unchanged(runs, options.out)
     table = read_table(data.table)
@@ -99,12 +103,10 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     comparison = Comparison(findings, suspects, failures)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
-    with replacing(options.out / RESULTS) as temporary:
-        pd.concat(results).to_csv(temporary, index=False)
+    write_record(options.out / RESULTS, pd.concat(results))
     (options.out / SUSPECTS).unlink(missing_ok=True)  # of losses that are no longer compared
     if suspects is not None:
-        with replacing(options.out / SUSPECTS) as temporary:
-            suspects.to_csv(temporary, index=False)
+        write_record(options.out / SUSPECTS, suspects)
     with replacing(options.out / SUMMARY) as temporary:
         temporary.write_text(comparison.text(), encoding="utf-8")
     with replacing(options.out / LATEX) as temporary:
@@ -166,15 +168,11 @@ def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
 
 def _predictions(run: Run) -> pd.DataFrame:
     """`loss`, `fold`, `seed`, `row`, `image`, `group`, `target`, `truth`, `prediction`."""
-    # A subject may be called NA.
-    wide = pd.read_csv(
-        run.folder / PREDICTIONS,
-        dtype={"image": str, "group": str},
-        keep_default_na=False,
-        na_values={target: [""] for target in run.data.table.target_columns},
-    )
+    targets = run.data.table.target_columns
+    numbers = [*targets, *(f"predicted {target}" for target in targets)]
+    wide = read_record(run.folder / PREDICTIONS, ["image", "group"], numbers, ["row"])
     parts = []
-    for target in run.data.table.target_columns:
+    for target in targets:
         part = wide[["row", "image", "group"]].assign(
             target=target, truth=wide[target], prediction=wide[f"predicted {target}"]
         )

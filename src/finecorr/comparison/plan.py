@@ -15,11 +15,13 @@ from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError
-from finecorr.models.training import TrainingOptions
+from finecorr.models.training import MAX_SEED, TrainingOptions
 from finecorr.runs import CONFIG, RunOptions
 
 VARIANT = "@"
 """Between the name of a loss and that of a variant of it."""
+_MOST = 1000
+"""Folds, seeds, or trainings at a time."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,11 @@ class ComparisonOptions:
             raise InputError(
                 f"--loss-options has options for {', '.join(unknown)}, which --losses does not name"
             )
-        for name in ("seeds", "workers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        for name, lowest in (("folds", 2), ("seeds", 1), ("workers", 1)):
+            if not lowest <= getattr(self, name) <= _MOST:
+                raise InputError(
+                    f"--{name} must be from {lowest} to {_MOST}, not {getattr(self, name)}"
+                )
         if self.executor == "ray" and find_spec("ray") is None:
             raise InputError('--executor ray: Ray is missing: pip install "finecorr[ray]"')
 
@@ -141,6 +145,9 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
         InputError: an option is at fault.
     """
     options.check()
+    last = training.seed + options.seeds - 1
+    if last > MAX_SEED:
+        raise InputError(f"--seed {training.seed} and --seeds {options.seeds} end above {MAX_SEED}")
     trainings = {}
     for loss in options.losses:
         name = loss.partition(VARIANT)[0]

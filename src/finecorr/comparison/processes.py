@@ -25,7 +25,8 @@ from finecorr.comparison.plan import Run
 @contextmanager
 def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
     """Each has its share of the processor's cores and, where there are GPUs, one of these."""
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    # Of what this process may use, which can be less than the machine has.
+    threads = max(1, torch.get_num_threads() // workers)
     context = _context()
 
     def start(run: Run, slot: int) -> _Process:

@@ -12,6 +12,7 @@ from finecorr import bundle
 from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.records import read_record
 from finecorr.errors import InputError
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import CONFIG, read_config
@@ -67,8 +68,9 @@ def _of_comparison(folder: Path) -> pd.DataFrame:
         raise InputError(
             f"no loss of the comparison {folder} sets outliers aside: add {_ROBUST} to its --losses"
         )
-    names = {"image": str, "group": str, "target": str}
-    return pd.read_csv(folder / SUSPECTS, dtype=names, keep_default_na=False)
+    names, numbers = ["image", "group", "target"], ["label", "prediction", "score"]
+    suspects = read_record(folder / SUSPECTS, names, numbers, ["row"])
+    return suspects[["row", *names, *numbers]]
 
 
 def _options(kind: Any, config: dict[str, Any]) -> Any:

@@ -13,14 +13,15 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.images import Images
+from finecorr.data.lengths import pixel_sizes
 from finecorr.data.table import ImageTable
 
 
 class Batch(TypedDict):
-    """What the network is given of a few rows."""
+    """What the network is given of a few images."""
 
     row: Tensor
-    """`(n,)`: which rows of the data set."""
+    """`(n,)`: the positions of their rows in the table."""
     image: Tensor
     """`(n, channels, height, width)` float32, from 0 to 1."""
     target: Tensor
@@ -32,13 +33,16 @@ class Batch(TypedDict):
 
 
 class ImageDataset(Dataset[Batch]):
-    """The rows of a table with their images.
+    """The images of a table with the labels of their rows.
 
     Args:
         table: the rows.
         images: their images, as the network sees them.
         lengths: for each target, whether it is a length that is learnt in pixels.
-        targets: `(n, targets)` in the place of the table's, where labels were replaced.
+        targets: `(rows, targets)` in the place of the table's, where labels were replaced.
+
+    Raises:
+        InputError: nothing says how large the pixels of an image are.
     """
 
     def __init__(
@@ -49,20 +53,23 @@ class ImageDataset(Dataset[Batch]):
         targets: NDArray[np.float64] | None = None,
     ) -> None:
         self.images = images
-        self.units = np.ones(table.targets.shape)
+        self.rows = images.rows
+        """`(images,)`: the position in the table of each image's row."""
+        self.units = np.ones((len(images), len(table.target_columns)))
         if any(lengths):
-            assert table.pixel_sizes is not None, "lengths need pixel sizes"
-            pixel = table.pixel_sizes / np.array(images.factors)
-            self.units[:, np.array(lengths)] = pixel[:, None]
-        self.targets = (table.targets if targets is None else targets) / self.units
-        self.weights = np.ones(len(table)) if table.weights is None else table.weights
+            self.units[:, np.array(lengths)] = pixel_sizes(table, images)[:, None]
+        labels = table.targets if targets is None else targets
+        self.targets = labels[self.rows] / self.units
+        weights = np.ones(len(table)) if table.weights is None else table.weights
+        # Only their ratios count: float32 may not hold the weights themselves.
+        self.weights = (weights / (weights.max() or 1))[self.rows]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
         return {
-            "row": torch.tensor(index),
+            "row": torch.tensor(self.rows[index]),
             "image": self.images[index].float(),
             "target": torch.from_numpy(self.targets[index]).float(),
             "unit": torch.from_numpy(self.units[index]).float(),
@@ -78,7 +85,7 @@ class ImageDataModule(L.LightningDataModule):
         dataset: all the rows.
         splits: `(n,)`: for each row "train", "validation" or "test".
         augmentation: what is done to training images.
-        batch_size: rows in a batch.
+        batch_size: images in a batch.
         workers: processes that load images; 0 where they are in memory.
         seed: of the order and the augmentation.
     """
@@ -100,9 +107,12 @@ class ImageDataModule(L.LightningDataModule):
         self._workers = workers
         self._seed = seed
         labelled = np.isfinite(dataset.targets).any(axis=1)
+        of_image = splits[dataset.rows]
         self.indices = {
-            name: np.flatnonzero((splits == name) & labelled).tolist() for name in np.unique(splits)
+            name: np.flatnonzero((of_image == name) & labelled).tolist()
+            for name in np.unique(splits)
         }
+        """For each split, its images with a label."""
 
     def training_targets(self) -> NDArray[np.float64]:
         """`(n, targets)`: the training labels as the network learns them."""
@@ -122,11 +132,11 @@ class ImageDataModule(L.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in a pass over the training rows; a remainder is a batch only where all are."""
+        """Batches in a pass over the training images; a remainder is a batch only where all are."""
         return max(len(self.indices["train"]) // self._batch_size, 1)
 
     def rows(self, split: str) -> Subset[Batch]:
-        """The labelled rows of a split, in the order of the table."""
+        """The labelled images of a split, in the order of the table."""
         return Subset(self.dataset, self.indices[split])
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -13,7 +13,7 @@ def _hc18(folder: Path) -> list[str]:
     return [
         str(folder / "training_set_pixel_size_and_HC.csv"),
         *("--image-root", str(folder / "training_set")),
-        *("--image-column", "filename"),
+        *("--image-columns", "filename"),
         *("--target-columns", "head circumference (mm)"),
         *("--group-pattern", r"^(\d+)_"),
         *("--pixel-size-column", "pixel size(mm)"),

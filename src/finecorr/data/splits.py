@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
+from finecorr.data.frames import spelled
 from finecorr.data.table import SPLITS, ImageTable
 from finecorr.errors import InputError
 
@@ -46,7 +47,8 @@ def split_table(
         InputError: a group is in two splits, a split has too few labels, or there are both folds
             and a split column.
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    shares = np.array(fractions)
+    if len(shares) != 3 or not ((shares > 0).all() and abs(shares.sum() - 1) <= 1e-6):
         raise InputError(
             "--split-fractions must be three positive numbers with the sum 1, "
             f"not {' '.join(f'{fraction:g}' for fraction in fractions)}"
@@ -79,7 +81,7 @@ def check_disjoint(splits: NDArray[np.str_], groups: NDArray[np.str_], source: P
     for members in np.split(order, starts):
         names = sorted(set(splits[members]))
         if len(names) > 1:
-            torn.append(f"{groups[members[0]]} ({', '.join(names)})")
+            torn.append(f"{spelled(groups[members[0]])} ({', '.join(names)})")
     if torn:
         more = f", and {len(torn) - 10} more" if len(torn) > 10 else ""
         raise InputError(
@@ -124,7 +126,10 @@ def _check_sizes(splits: NDArray[np.str_], table: ImageTable) -> None:
     faults = []
     for name in SPLITS:
         for column, values in zip(table.target_columns, table.targets.T, strict=True):
-            known = values[(splits == name) & np.isfinite(values)]
+            counts = (splits == name) & np.isfinite(values)
+            if name == "train" and table.weights is not None:
+                counts &= table.weights > 0
+            known = values[counts]
             if len(known) < MIN_LABELS:
                 faults.append(f"{name} has {len(known)} labels of {column!r}")
             elif known.min() == known.max():

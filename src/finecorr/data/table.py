@@ -1,35 +1,65 @@
-"""A table on disk, read and validated: images, targets, groups, weights and pixel sizes."""
+"""A table of images and scores, read and validated: targets, groups, weights and pixel sizes."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
+from finecorr.data.numbers import Numbers, read_numbers, wrong_cells
 from finecorr.errors import InputError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm")
 SPLITS = ("train", "validation", "test")
+BETWEEN_NAMES = " | "
+"""Between the names of several images of a row."""
+RECORDED = ("row", "image", "group")
+"""Columns of our own beside those of the targets."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
-_FAULTS_SHOWN = 20
+_COLUMNS_SHOWN = 12
+_DIGITS = 1e-3
+"""The share of the labels' spread that float32 must be able to tell apart."""
+_LARGEST = 1e30
+"""Labels beyond it, and spreads below its inverse, leave float32 when they are squared."""
 
 
 @dataclass(frozen=True)
 class TableOptions:
     """Where the images and their scores are. Each field is a flag of the command line."""
 
-    table: Path = field(metadata={"help": "table of images and scores: CSV, Parquet or Excel"})
+    table: Path = field(
+        metadata={"help": "table of images and scores: CSV, TSV, Excel, Parquet or JSON"}
+    )
     image_root: Path | None = field(
         default=None,
         metadata={"help": "folder that image paths start from (default: the table's)"},
     )
-    image_column: str = field(default="image", metadata={"help": "column of image paths"})
+    image_columns: tuple[str, ...] = field(
+        default=("image",),
+        metadata={
+            "help": "column of image paths; several for several images a row, whose predictions "
+            "are averaged"
+        },
+    )
+    frame_column: str | None = field(
+        default=None,
+        metadata={"help": "column with the number, from 1, of the frame or page of the image"},
+    )
+    all_frames: bool = field(
+        default=False,
+        metadata={
+            "help": "a file of several frames stands for all of them, whose predictions are "
+            "averaged"
+        },
+    )
     target_columns: tuple[str, ...] = field(
         default=("target",),
         metadata={"help": "columns to predict; an empty cell is a missing label"},
@@ -59,22 +89,49 @@ class TableOptions:
         default=None,
         metadata={
             "help": "column with the side of a pixel, in the length unit of the targets: "
-            "they are then learnt in pixels"
+            "they are then learnt in pixels; an empty cell is what the image's file says, in mm"
         },
     )
     length_columns: tuple[str, ...] | None = field(
         default=None,
-        metadata={"help": "targets that are lengths (default with pixel sizes: all of them)"},
+        metadata={
+            "help": "targets that are lengths (default with --pixel-size-column: all of them; "
+            "without it, their pixel sizes are those of the images' files, in mm)"
+        },
+    )
+    encoding: str | None = field(
+        default=None,
+        metadata={
+            "help": "of a text table, as Python names it: latin-1, cp1252 ... (default: UTF-8, or "
+            "what its first bytes say)"
+        },
+    )
+    separator: str | None = field(
+        default=None,
+        metadata={
+            "help": "of the cells of a text table: one character, or 'tab' (default: found in its "
+            "header)"
+        },
+    )
+    decimal: Literal[".", ","] | None = field(
+        default=None,
+        metadata={"help": "decimal mark of numbers (default: found in their columns)"},
+    )
+    sheet: str | None = field(
+        default=None, metadata={"help": "of an Excel file that has several with something in them"}
     )
 
     @property
     def lengths(self) -> tuple[bool, ...]:
         """For each target, whether it is a length that is learnt in pixels."""
-        if self.pixel_size_column is None:
-            return (False,) * len(self.target_columns)
-        if self.length_columns is None:
-            return (True,) * len(self.target_columns)
-        return tuple(column in self.length_columns for column in self.target_columns)
+        if self.length_columns is not None:
+            return tuple(column in self.length_columns for column in self.target_columns)
+        return (self.pixel_size_column is not None,) * len(self.target_columns)
+
+    @property
+    def format(self) -> Format:
+        """What is known of the table's file."""
+        return Format(self.encoding, self.separator, self.decimal, self.sheet)
 
 
 @dataclass(frozen=True)
@@ -83,8 +140,9 @@ class ImageTable:
 
     source: Path
     rows: NDArray[np.int64]
-    """`(n,)`: the row in the file, as an editor or a spreadsheet numbers it (the header is 1)."""
-    images: list[Path]
+    """`(n,)`: the number of the row in its file (see `finecorr.data.frames.Frame`)."""
+    images: list[tuple[Path, ...]]
+    """The files of each row."""
     names: list[str]
     """The images as the table names them."""
     target_columns: tuple[str, ...]
@@ -92,10 +150,14 @@ class ImageTable:
     """`(n, targets)`: NaN is a missing label."""
     groups: NDArray[np.str_]
     """`(n,)`: the subject; without a column or pattern for it, each image is its own."""
-    splits: NDArray[np.str_] | None
+    splits: NDArray[np.str_] | None = None
     """`(n,)`: the split column, or None."""
-    weights: NDArray[np.float64] | None
-    pixel_sizes: NDArray[np.float64] | None
+    weights: NDArray[np.float64] | None = None
+    pixel_sizes: NDArray[np.float64] | None = None
+    """`(n,)`: NaN where the image's file is to say it."""
+    frames: NDArray[np.int64] | None = None
+    """`(n,)`: the frame of the row's files, from 0, and -1 where none is named; or None."""
+    all_frames: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,6 +179,7 @@ class ImageTable:
             splits=None if self.splits is None else self.splits[rows],
             weights=None if self.weights is None else self.weights[rows],
             pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
+            frames=None if self.frames is None else self.frames[rows],
         )
 
 
@@ -131,218 +194,282 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         InputError: the table or something in it is missing or wrong; all the rows at fault are
             named.
     """
-    frame = _read_frame(options.table)
-    if not need_targets:
-        absent = [column for column in options.target_columns if column not in frame]
-        frame = frame.assign(**dict.fromkeys(absent, np.nan))
-    _check_columns(frame, options)
-    rows = np.arange(2, len(frame) + 2)
-    names = frame[options.image_column].astype("string")
-    faults = _empty_cells(names, rows)
-    root = options.image_root if options.image_root is not None else options.table.parent
-    images = [root / name for name in names.fillna("")]
-    faults += [
-        f"row {row}: no image {image}"
-        for row, image, blank in zip(rows, images, names.isna(), strict=True)
-        if not blank and not image.is_file()
+    _check_options(options)
+    source = options.table
+    frame = read_frame(source, _wanted(options), options.format)
+    targets = [name for name in options.target_columns if need_targets or name in frame.columns]
+    _check_columns(frame, options, targets)
+    if len(frame.rows) == 0:
+        raise InputError(f"{source}: the table has no rows")
+    faults: list[str] = []
+    images = _images(frame, options, faults)
+    columns = [options.weight_column, options.pixel_size_column, options.frame_column]
+    numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
+    labels = [
+        _checked(frame, name, numbers[name], faults)
+        if name in targets
+        else np.full(len(frame.rows), np.nan)
+        for name in options.target_columns
     ]
-
-    targets = np.stack(
-        [_numbers(frame, column, rows, faults) for column in options.target_columns], axis=1
+    table = ImageTable(
+        source=source,
+        rows=frame.rows,
+        images=images,
+        names=_names(frame, options, faults),
+        target_columns=options.target_columns,
+        targets=np.stack(labels, axis=1),
+        groups=_groups(frame, options, images, faults),
+        splits=_splits(frame, options.split_column, faults),
+        weights=_bounded(frame, options.weight_column, numbers, faults),
+        pixel_sizes=_pixel_sizes(frame, options.pixel_size_column, numbers, faults),
+        frames=_frames(frame, options.frame_column, numbers, faults),
+        all_frames=options.all_frames,
     )
-    if options.group_column is None:
-        places = [f"row {row}" for row in rows]
-        groups, group_faults = subjects(images, places, options.group_pattern)
-    else:
-        cells = frame[options.group_column]
-        groups = cells.astype("string").fillna("").to_numpy(dtype=str)
-        group_faults = _empty_cells(cells, rows)
-    faults += group_faults
-    splits = _splits(frame, options.split_column, rows, faults)
-    weights = pixel_sizes = None
-    if options.weight_column is not None:
-        weights = _numbers(frame, options.weight_column, rows, faults, lowest=0.0)
-    if options.pixel_size_column is not None:
-        pixel_sizes = _numbers(frame, options.pixel_size_column, rows, faults, above=0.0)
-    raise_faults(options.table, faults)
     if need_targets:
-        for column, values in zip(options.target_columns, targets.T, strict=True):
-            _check_target(options.table, column, values)
-    return ImageTable(
-        source=options.table,
-        rows=rows,
-        images=images,
-        names=[str(name) for name in names],
-        target_columns=options.target_columns,
-        targets=targets,
-        groups=groups,
-        splits=splits,
-        weights=weights,
-        pixel_sizes=pixel_sizes,
-    )
-
-
-def read_folder(folder: Path, options: TableOptions) -> ImageTable:
-    """All the images of a folder and its subfolders, without labels.
-
-    Raises:
-        InputError: there is no image in the folder.
-    """
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise InputError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in this folder")
-    names = [image.relative_to(folder).as_posix() for image in images]
-    return ImageTable(
-        source=folder,
-        rows=np.arange(1, len(images) + 1),
-        images=images,
-        names=names,
-        target_columns=options.target_columns,
-        targets=np.full((len(images), len(options.target_columns)), np.nan),
-        groups=np.array(names),
-        splits=None,
-        weights=None,
-        pixel_sizes=None,
-    )
+        faults += _images_of_two_subjects(table)
+    raise_faults(source, faults)
+    if need_targets:
+        for name, values in zip(options.target_columns, table.targets.T, strict=True):
+            _check_target(source, name, values)
+        if table.weights is not None and not (table.weights[table.labelled] > 0).any():
+            raise InputError(
+                f"{source}: column {options.weight_column!r} is 0 in every row with a label: "
+                "there is nothing to learn from"
+            )
+    return table
 
 
 def subjects(
     images: Sequence[Path], places: Sequence[str], pattern: str | None
 ) -> tuple[NDArray[np.str_], list[str]]:
-    """`(n,)`: the subjects that `--group-pattern` takes from file names, each image being its own
-    without it; and the faults: where, by the place of each image in its source, it does not match.
+    """`(n,)`: the subjects that `--group-pattern` takes from file names, each file being its own
+    without it; and the faults: where, by the place of each image in its source, it takes nothing.
 
     Raises:
         InputError: the pattern is not a regular expression.
     """
     if pattern is None:
-        return np.array([str(image) for image in images]), []
+        files = {image: os.path.realpath(image) for image in set(images)}
+        return np.array([files[image] for image in images], dtype=np.str_), []
     try:
         compiled = re.compile(pattern)
     except re.error as error:
         raise InputError(f"--group-pattern {pattern!r}: {error}") from error
     matches = [compiled.search(image.name) for image in images]
-    faults = [
-        f"{place}: {image.name} does not match --group-pattern {pattern!r}"
-        for place, image, match in zip(places, images, matches, strict=True)
-        if match is None
-    ]
     part = 1 if compiled.groups else 0
-    return np.array([match[part] if match else "" for match in matches]), faults
+    found = [_subject(match[part] or "") if match else "" for match in matches]
+    faults = [
+        f"{place}: {spelled(image.name)} does not match --group-pattern {pattern!r}"
+        if match is None
+        else f"{place}: --group-pattern {pattern!r} takes an empty subject from "
+        f"{spelled(image.name)}"
+        for place, image, match, subject in zip(places, images, matches, found, strict=True)
+        if not subject
+    ]
+    return np.array(found, dtype=np.str_), faults
 
 
-def raise_faults(source: Path, faults: Sequence[str]) -> None:
-    """Raises one InputError for all the faults, if there are any."""
-    if not faults:
-        return
-    shown = [f"  {fault}" for fault in faults[:_FAULTS_SHOWN]]
-    if len(faults) > _FAULTS_SHOWN:
-        shown.append(f"  and {len(faults) - _FAULTS_SHOWN} more")
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    raise InputError("\n".join([f"{source}: {count}; correct or remove these rows:", *shown]))
+def _subject(cell: str) -> str:
+    """Names that look alike are the same."""
+    return unicodedata.normalize("NFC", cell.strip())
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, _siblings(path), 3)
-        hint = f"; in that folder there are: {', '.join(near)}" if near else ""
-        raise InputError(f"no table {path}{hint}")
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".xlsx", ".parquet"):
-        raise InputError(f"{path}: a table is a .csv, .xlsx or .parquet file")
-    try:
-        # As text, so that a subject 007 keeps its zeros and a fault its spelling.
-        if kind == ".csv":
-            frame = pd.read_csv(path, dtype="string")
-        elif kind == ".xlsx":
-            frame = pd.read_excel(path, dtype="string")
-        else:
-            frame = pd.read_parquet(path)
-    except (ValueError, OSError, ImportError) as error:
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    if frame.empty:
-        raise InputError(f"{path}: the table has no rows")
-    return frame
+def _wanted(options: TableOptions) -> list[str]:
+    one = (
+        *(options.group_column, options.split_column, options.weight_column),
+        *(options.pixel_size_column, options.frame_column),
+    )
+    wanted = (*options.image_columns, *options.target_columns, *filter(None, one))
+    return list(dict.fromkeys(wanted))
 
 
-def _siblings(path: Path) -> list[str]:
-    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-
-
-def _check_columns(frame: pd.DataFrame, options: TableOptions) -> None:
+def _check_options(options: TableOptions) -> None:
     if options.group_column is not None and options.group_pattern is not None:
         raise InputError("give --group-column or --group-pattern, not both")
+    if options.frame_column is not None and options.all_frames:
+        raise InputError("give --frame-column or --all-frames, not both")
     if options.length_columns is not None:
         stray = [name for name in options.length_columns if name not in options.target_columns]
-        if stray or options.pixel_size_column is None:
-            raise InputError("--length-columns needs --pixel-size-column, and names of targets")
-    if len(set(options.target_columns)) < len(options.target_columns):
-        raise InputError("--target-columns names a column twice")
+        if stray:
+            raise InputError(f"--length-columns: {stray[0]!r} is none of --target-columns")
+    for flag, names in (
+        ("--target-columns", options.target_columns),
+        ("--image-columns", options.image_columns),
+    ):
+        if len(set(names)) < len(names):
+            raise InputError(f"{flag} names a column twice")
+        if not names:
+            raise InputError(f"{flag} names no column")
+    written = [*RECORDED, *(f"predicted {name}" for name in options.target_columns)]
+    taken = [name for name in options.target_columns if name in written]
+    if taken:
+        raise InputError(
+            f"--target-columns: {taken[0]!r} is what a column of the predictions is called: give "
+            "the target another name in the table"
+        )
+
+
+def _check_columns(frame: Frame, options: TableOptions, targets: Sequence[str]) -> None:
     wanted = {
-        "--image-column": [options.image_column],
-        "--target-columns": options.target_columns,
+        "--image-columns": options.image_columns,
+        "--target-columns": targets,
         "--group-column": [options.group_column],
         "--split-column": [options.split_column],
         "--weight-column": [options.weight_column],
         "--pixel-size-column": [options.pixel_size_column],
+        "--frame-column": [options.frame_column],
     }
-    columns = [str(column) for column in frame.columns]
+    columns = frame.columns
     faults = []
     for flag, names in wanted.items():
         for name in names:
             if name is not None and name not in columns:
                 near = difflib.get_close_matches(name, columns, 3, cutoff=0.4)
-                hint = f"; near are {near}" if near else f"; the table has {columns}"
-                faults.append(f"  no column {name!r} for {flag}{hint}")
+                shown = [spelled(column) for column in near or columns[:_COLUMNS_SHOWN]]
+                more = 0 if near else len(columns) - len(shown)
+                hint = f"{'near are' if near else 'the table has'} {shown}"
+                faults.append(
+                    f"  no column {spelled(name)!r} for {flag}; {hint}"
+                    f"{f' and {more} more' if more else ''}"
+                )
     if faults:
         raise InputError("\n".join([f"{options.table}: columns are missing:", *faults]))
 
 
-def _numbers(
-    frame: pd.DataFrame,
-    column: str,
-    rows: NDArray[np.int64],
+def _images(frame: Frame, options: TableOptions, faults: list[str]) -> list[tuple[Path, ...]]:
+    root = options.image_root if options.image_root is not None else options.table.parent
+    columns = []
+    for column in options.image_columns:
+        names = frame.cells[column]
+        files = {name: find_file(root, name) for name in names.unique()}
+        faults += wrong_cells(
+            frame, column, (names.str.strip() == "").to_numpy(dtype=np.bool_), "an image"
+        )
+        faults += [
+            f"row {row}: no image {spelled(root / name)}"
+            for row, name in zip(frame.rows, names, strict=True)
+            if files[name] is None and name.strip()
+        ]
+        # What is not there has its name all the same, for the subject in it.
+        columns.append([files[name] or root / name.replace("\0", "") for name in names])
+    return list(zip(*columns, strict=True))
+
+
+def find_file(root: Path, name: str) -> Path | None:
+    """The file of that name, also where another system spelled it."""
+    if not name.strip():
+        return None
+    spellings = [name, name.strip()]
+    spellings += [spelling.replace("\\", "/") for spelling in spellings]
+    spellings += [unicodedata.normalize(f, s) for f in ("NFC", "NFD") for s in spellings]
+    for spelling in dict.fromkeys(spellings):
+        try:
+            if (path := root / spelling).is_file():
+                return path
+        except OSError:  # No file has that name: it is too long.
+            continue
+    return None
+
+
+def _names(frame: Frame, options: TableOptions, faults: list[str]) -> list[str]:
+    columns = [frame.cells[column] for column in options.image_columns]
+    if len(columns) > 1:
+        for names in columns:
+            wrong = names.str.contains(BETWEEN_NAMES, regex=False).to_numpy(dtype=np.bool_)
+            needed = f"a name without {BETWEEN_NAMES!r}"
+            faults += wrong_cells(frame, str(names.name), wrong, needed)
+    return [BETWEEN_NAMES.join(names) for names in zip(*columns, strict=True)]
+
+
+def _groups(
+    frame: Frame,
+    options: TableOptions,
+    images: list[tuple[Path, ...]],
     faults: list[str],
-    *,
-    lowest: float | None = None,
-    above: float | None = None,
-) -> NDArray[np.float64]:
-    """The column as numbers. A bound makes an empty cell a fault, too."""
-    text = frame[column]
-    numbers = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = (np.isnan(numbers) & text.notna().to_numpy()) | np.isinf(numbers)
-    needed = "a number"
-    if lowest is not None:
-        wrong, needed = ~(numbers >= lowest) | np.isinf(numbers), f"a number of at least {lowest:g}"
-    if above is not None:
-        wrong, needed = ~(numbers > above) | np.isinf(numbers), f"a number above {above:g}"
-    faults += _wrong_cells(text, wrong, rows, needed)
-    return numbers
-
-
-def _wrong_cells(
-    cells: pd.Series, wrong: NDArray[np.bool_], rows: NDArray[np.int64], needed: str
-) -> list[str]:
-    spelled = ["empty" if pd.isna(cell) else f"{str(cell)!r}" for cell in cells[wrong]]
-    return [
-        f"row {row}: column {cells.name!r} is {given}, not {needed}"
-        for row, given in zip(rows[wrong], spelled, strict=True)
+) -> NDArray[np.str_]:
+    column = options.group_column
+    if column is not None:
+        groups = frame.cells[column].map(_subject)
+        faults += wrong_cells(frame, column, (groups == "").to_numpy(), "a subject")
+        return np.array(groups.to_list(), dtype=np.str_)
+    places = [f"row {row}" for row in frame.rows]
+    found = [
+        subjects([row[i] for row in images], places, options.group_pattern)
+        for i in range(len(options.image_columns))
     ]
+    groups_of, faults_of = zip(*found, strict=True)
+    faults += [fault for part in faults_of for fault in part]
+    if options.group_pattern is not None:
+        for others in groups_of[1:]:
+            faults += [
+                f"row {row}: its images are of two subjects, {one!r} and {other!r}"
+                for row, one, other in zip(frame.rows, groups_of[0], others, strict=True)
+                if one and other and one != other
+            ]
+    return np.asarray(groups_of[0])
 
 
-def _empty_cells(cells: pd.Series, rows: NDArray[np.int64]) -> list[str]:
-    return [f"row {row}: column {cells.name!r} is empty" for row in rows[cells.isna().to_numpy()]]
+def _checked(frame: Frame, name: str, numbers: Numbers, faults: list[str]) -> NDArray[np.float64]:
+    faults += wrong_cells(frame, name, numbers.wrong, "a number")
+    return numbers.values
 
 
-def _splits(
-    frame: pd.DataFrame, column: str | None, rows: NDArray[np.int64], faults: list[str]
-) -> NDArray[np.str_] | None:
+def _bounded(
+    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
+) -> NDArray[np.float64] | None:
+    """Weights: each row has one."""
+    if name is None:
+        return None
+    values = numbers[name].values
+    faults += wrong_cells(frame, name, ~(values >= 0), "a number of at least 0")
+    return values
+
+
+def _pixel_sizes(
+    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
+) -> NDArray[np.float64] | None:
+    if name is None:
+        return None
+    values = numbers[name].values
+    faults += wrong_cells(frame, name, numbers[name].wrong | (values <= 0), "a number above 0")
+    return values
+
+
+def _frames(
+    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
+) -> NDArray[np.int64] | None:
+    if name is None:
+        return None
+    values = numbers[name].values
+    wrong = (values < 1) | (values != np.round(values)) | (values > 2**31)
+    wrong &= np.isfinite(values)
+    faults += wrong_cells(frame, name, numbers[name].wrong | wrong, "a number of a frame, from 1")
+    return np.where(np.isfinite(values) & ~wrong, values - 1, -1).astype(np.int64)
+
+
+def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.str_] | None:
     if column is None:
         return None
-    named = frame[column].astype("string").str.strip().str.lower().map(_SPLIT_NAMES)
-    wrong = named.isna().to_numpy()
-    faults += _wrong_cells(frame[column], wrong, rows, f"one of {', '.join(SPLITS)}")
-    return named.fillna("").to_numpy(dtype=str)
+    named = frame.cells[column].str.strip().str.lower().map(_SPLIT_NAMES)
+    faults += wrong_cells(frame, column, named.isna().to_numpy(), f"one of {', '.join(SPLITS)}")
+    return np.array(named.fillna("").to_list(), dtype=np.str_)
+
+
+def _images_of_two_subjects(table: ImageTable) -> list[str]:
+    """The same picture must not be in two splits."""
+    files = {path: os.path.realpath(path) for row in table.images for path in row}
+    first: dict[str, int] = {}
+    faults = []
+    for i, row in enumerate(table.images):
+        for path in row:
+            j = first.setdefault(files[path], i)
+            if table.groups[i] != table.groups[j]:
+                faults.append(
+                    f"row {table.rows[i]}: {spelled(path.name)} is an image of "
+                    f"{str(table.groups[i])!r}, and in row {table.rows[j]} of "
+                    f"{str(table.groups[j])!r}"
+                )
+    return faults
 
 
 def _check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:
@@ -353,4 +480,17 @@ def _check_target(source: Path, column: str, values: NDArray[np.float64]) -> Non
         raise InputError(
             f"{source}: target column {column!r} is {known[0]:g} in every row: "
             "there is nothing to learn"
+        )
+    largest = np.abs(known).max()
+    if largest > _LARGEST or known.max() - known.min() < 1 / _LARGEST:
+        raise InputError(
+            f"{source}: target column {column!r} is from {known.min():g} to {known.max():g}, which "
+            "is beyond what float32 can compute with: give it in another unit"
+        )
+    spread = known.std()
+    if np.spacing(np.float32(largest)) > _DIGITS * spread:
+        raise InputError(
+            f"{source}: target column {column!r} is from {known.min():.12g} to {known.max():.12g}, "
+            f"and has a standard deviation of {spread:.3g}, which float32 cannot tell apart: "
+            "subtract a constant"
         )

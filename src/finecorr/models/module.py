@@ -94,10 +94,10 @@ class RegressionModule(L.LightningModule):
         if isinstance(self.loss, RobustPearsonLoss):
             self.loss.memory.restore(checkpoint[_MEMORY])
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Predictions in the table's unit, and the standardised scores behind them."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, predictions in the table's unit, and the standardised scores behind them."""
         scores, _ = self.regressor.scores(batch["image"])
-        return self.regressor.in_unit(scores) * batch["unit"], scores
+        return batch["row"], self.regressor.in_unit(scores) * batch["unit"], scores
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(

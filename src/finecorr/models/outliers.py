@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finecorr.data.module import Batch
+from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 
 FILE = "outliers.csv"
 
 
 class OutlierCount(L.Callback):
-    """Counts, for each label, in how many epochs it was trained on and the loss set it aside.
+    """Counts, for each label, how often it was trained on, which is once in an epoch for each image
+    of its row, and how often the loss set it aside.
 
     It goes into the checkpoints, so that an interrupted training counts on.
 
@@ -32,7 +34,7 @@ class OutlierCount(L.Callback):
         self.set_aside = torch.zeros(rows, targets, dtype=torch.long)
         """`(rows, targets)`"""
         self.epochs = torch.zeros(rows, dtype=torch.long)
-        """`(rows,)`: in how many the row was in a batch."""
+        """`(rows,)`: how often the row was in a batch."""
 
     def on_train_batch_end(
         self,
@@ -44,8 +46,9 @@ class OutlierCount(L.Callback):
     ) -> None:
         device = pl_module.device
         self.set_aside, self.epochs = self.set_aside.to(device), self.epochs.to(device)
-        self.set_aside[batch["row"]] += outputs["outlier"]
-        self.epochs[batch["row"]] += 1
+        # A row may have several images in a batch.
+        self.set_aside.index_add_(0, batch["row"], outputs["outlier"].long())
+        self.epochs.index_add_(0, batch["row"], torch.ones_like(batch["row"]))
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"set_aside": self.set_aside.cpu(), "epochs": self.epochs.cpu()}
@@ -90,5 +93,5 @@ def read_outliers(run: Path) -> pd.DataFrame:
     columns = ["row", "target", "label", "set_aside", "epochs"]
     if not (run / FILE).exists():
         return pd.DataFrame(columns=columns)
-    # A target may be called NA.
-    return pd.read_csv(run / FILE, usecols=columns, keep_default_na=False)
+    whole = ["row", "set_aside", "epochs"]
+    return read_record(run / FILE, texts=["target"], numbers=["label"], whole=whole)[columns]

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from finecorr.functional.moments import populations
 from finecorr.models import networks
 
+_SIDE = 64
+"""Pixels of the image on which features are counted."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -88,7 +91,8 @@ class Regressor(nn.Module):
         training = self.backbone.training
         self.backbone.eval()
         with torch.no_grad():
-            image = torch.zeros(1, self.architecture.channels, *self.architecture.image_size)
+            # Their number is that of any image, and an image may be large.
+            image = torch.zeros(1, self.architecture.channels, _SIDE, _SIDE)
             features = self.backbone(image)
         self.backbone.train(training)
         return int(features.shape[1])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -31,6 +31,10 @@ from finecorr.models.regressor import Architecture, Regressor
 
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
+MAX_SEED = 2**32 - 1
+"""What NumPy and scikit-learn take."""
+_MOST = 2**31 - 1
+_MOST_WORKERS = 1024
 _PREDICTION_BATCH = 64
 _CALIBRATION_STEPS = 10
 
@@ -49,8 +53,8 @@ class TrainingOptions:
     network: str = field(
         default="resnet18", metadata={"help": f"one of {', '.join(networks.available())}"}
     )
-    epochs: int = field(default=30, metadata={"help": "passes over the training rows"})
-    batch_size: int = field(default=64, metadata={"help": "rows in a batch"})
+    epochs: int = field(default=30, metadata={"help": "passes over the training images"})
+    batch_size: int = field(default=64, metadata={"help": "images in a batch"})
     learning_rate: float = field(
         default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
     )
@@ -81,16 +85,24 @@ class TrainingOptions:
         """Raises InputError if an option is unknown or out of its range."""
         networks.check(self.network)
         self.build_loss()
-        for name, lowest in (("epochs", 1), ("batch_size", 2), ("patience", 0)):
-            if getattr(self, name) < lowest:
+        for name, lowest, highest in (
+            ("epochs", 1, _MOST),
+            ("batch_size", 2, _MOST),
+            ("patience", 0, _MOST),
+            ("seed", 0, MAX_SEED),
+            ("loading_workers", 0, _MOST_WORKERS),
+        ):
+            if not lowest <= getattr(self, name) <= highest:
                 flag = name.replace("_", "-")
-                raise InputError(f"--{flag} must be at least {lowest}, not {getattr(self, name)}")
+                raise InputError(
+                    f"--{flag} must be from {lowest} to {highest}, not {getattr(self, name)}"
+                )
         if not 0 < self.learning_rate < float("inf"):
             raise InputError(f"--learning-rate must be positive, not {self.learning_rate}")
         if not 0 <= self.average < 1:
             raise InputError(f"--average must be in [0, 1), not {self.average}")
-        if self.weight_decay < 0 or self.loading_workers < 0 or self.seed < 0:
-            raise InputError("--weight-decay, --loading-workers and --seed must not be negative")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise InputError(f"--weight-decay must not be negative, not {self.weight_decay}")
         if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
             raise InputError(
                 f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
@@ -140,6 +152,7 @@ def train(
 
     Raises:
         Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
+        InputError: it diverged, or an image can no longer be read.
     """
     L.seed_everything(options.seed, verbose=False)
     regressor = Regressor(architecture)
@@ -193,6 +206,9 @@ def train(
                 ckpt_path=start if resume and start.is_file() else None,
                 weights_only=True,
             )
+        except InputError as error:
+            # A process that loads images hands its error on with its traceback before it.
+            raise InputError(str(error).rpartition("errors.InputError: ")[2].strip()) from error
         except (KeyboardInterrupt, SystemExit) as stop:
             # Lightning ends the process on Ctrl-C, and leaves it deaf to a second one.
             raise Interrupted from stop
@@ -210,14 +226,31 @@ def epochs_done(printed: str) -> int:
     return int(reached[-1]) if reached else 0
 
 
-def predict(regressor: Regressor, rows: Dataset[Batch]) -> NDArray[np.float64]:
-    """`(n, targets)`: predictions for the rows of a data set, in the table's unit."""
-    return _outputs(regressor, rows)[0]
+def predict(
+    regressor: Regressor, images: Dataset[Batch]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """`(rows,)` and `(rows, targets)`: the positions in the table of the images' rows, ascending,
+    and predictions for them in the table's unit; of several images of a row, the mean.
+
+    Raises:
+        InputError: a prediction is no finite number.
+    """
+    outputs = _outputs(regressor, images)
+    rows, of_image, count = np.unique(outputs.rows, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(rows), outputs.predictions.shape[1]))
+    np.add.at(sums, of_image, outputs.predictions)
+    predictions = sums / count[:, None]
+    if not np.isfinite(predictions).all():
+        raise InputError(
+            f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
+            "labels: its weights are damaged, or it diverged in its training"
+        )
+    return rows, predictions
 
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
     """On the training rows, without outliers: whatever the loss, a training may end with a bias."""
-    scores = torch.from_numpy(_outputs(regressor, data.rows("train"))[1])
+    scores = torch.from_numpy(_outputs(regressor, data.rows("train")).scores)
     target = regressor.standardised(torch.from_numpy(data.training_targets()))
     weight = torch.from_numpy(data.dataset.weights[data.indices["train"]])
     fitted = target
@@ -227,10 +260,18 @@ def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
         fitted = target.masked_fill(outlier, torch.nan)
 
 
-def _outputs(
-    regressor: Regressor, rows: Dataset[Batch]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Predictions in the table's unit, and scores; both `(n, targets)`."""
+class _Outputs(NamedTuple):
+    """What the model makes of each image."""
+
+    rows: NDArray[np.intp]
+    """`(images,)`: positions in the table."""
+    predictions: NDArray[np.float64]
+    """`(images, targets)`, in the table's unit."""
+    scores: NDArray[np.float64]
+    """`(images, targets)`"""
+
+
+def _outputs(regressor: Regressor, images: Dataset[Batch]) -> _Outputs:
     module = RegressionModule(regressor, losses.build("mse"), learning_rate=0, weight_decay=0)
     with _quiet():
         trainer = L.Trainer(
@@ -242,10 +283,10 @@ def _outputs(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        outputs = trainer.predict(module, DataLoader(rows, _PREDICTION_BATCH))
+        outputs = trainer.predict(module, DataLoader(images, _PREDICTION_BATCH))
     assert outputs is not None
-    predictions, scores = zip(*outputs, strict=True)
-    return torch.cat(predictions).double().numpy(), torch.cat(scores).double().numpy()
+    rows, predictions, scores = (torch.cat(part) for part in zip(*outputs, strict=True))
+    return _Outputs(rows.numpy(), predictions.double().numpy(), scores.double().numpy())
 
 
 def _precision(precision: str) -> str:

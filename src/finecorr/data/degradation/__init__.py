@@ -16,16 +16,21 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from finecorr.data import pictures
 from finecorr.data.degradation.kinds import KINDS, Pixels, eight_bits
-from finecorr.data.images import fault_of, read_image
-from finecorr.data.table import TableOptions, raise_faults, read_folder, subjects
+from finecorr.data.folder import read_folder
+from finecorr.data.frames import raise_faults
+from finecorr.data.records import write_record
+from finecorr.data.table import TableOptions, subjects
+from finecorr.data.view import stretched
 from finecorr.errors import InputError
-from finecorr.files import replacing
+from finecorr.files import check_writable
 
 __all__ = ["IMAGES", "TABLE", "DegradationOptions", "degrade", "write_degradations"]
 
 IMAGES = "images"
 TABLE = "scores.csv"
+_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class DegradationOptions:
     rgb: bool = field(
         default=False, metadata={"help": "three colour channels instead of one of grey"}
     )
+    max_megapixels: float = field(
+        default=pictures.MAX_MEGAPIXELS,
+        metadata={"help": "million pixels of the largest image that is read"},
+    )
     seed: int = field(default=0, metadata={"help": "of what is drawn for each version"})
     overwrite: bool = field(
         default=False, metadata={"help": "replace the degraded images that are in the folder"}
@@ -64,13 +73,14 @@ class DegradationOptions:
                 f"--kinds must be different ones of {', '.join(KINDS)}, not {' '.join(self.kinds)}"
             )
         for name in ("versions", "at_once", "steps"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) <= _MOST:
                 flag = name.replace("_", "-")
-                raise InputError(f"--{flag} must be at least 1, not {getattr(self, name)}")
+                raise InputError(f"--{flag} must be from 1 to {_MOST}, not {getattr(self, name)}")
         if self.at_once > len(self.kinds):
             raise InputError(
                 f"--at-once {self.at_once} is more than the {len(self.kinds)} --kinds there are"
             )
+        pictures.check_limit(self.max_megapixels)
         if self.seed < 0:
             raise InputError(f"--seed must not be negative, not {self.seed}")
 
@@ -109,37 +119,39 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
             fault are named.
     """
     options.check()
+    check_writable(options.out)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
     table = read_folder(folder, TableOptions(folder))
+    images = [path for (path,) in table.images]
     _check_out(folder, options)
     stems = [Path(name).with_suffix("").as_posix() for name in table.names]
     double = {stem for stem, count in Counter(stems).items() if count > 1}
     groups = table.groups
     faults: list[str] = []
     if options.group_pattern is not None:
-        groups, faults = subjects(table.images, table.names, options.group_pattern)
+        groups, faults = subjects(images, table.names, options.group_pattern)
     faults += [
         f"{name}: there is another image of that name, with another ending"
         for name, stem in zip(table.names, stems, strict=True)
         if stem in double
     ]
-    for path in tqdm(table.images, "checking images", leave=False, unit="image"):
+    for path in tqdm(images, "checking images", leave=False, unit="image"):
         # Readers raise what they like on a broken file, and none of it should end the others.
         try:
-            read_image(path)
+            _read(path, options)
         except Exception as error:
-            faults.append(f"{path} {fault_of(error)}")
-    raise_faults(folder, faults)
+            faults.append(f"{path} {pictures.fault_of(error)}")
+    raise_faults(folder, faults, "these files")
 
     out = options.out
     if out.exists():
         (out / TABLE).unlink(missing_ok=True)
         shutil.rmtree(out / IMAGES, ignore_errors=True)
     rows = []
-    sources = list(zip(table.images, table.names, stems, groups, strict=True))
+    sources = list(zip(images, table.names, stems, groups, strict=True))
     for path, name, stem, group in tqdm(sources, "degrading", leave=False, unit="image"):
-        image = read_image(path, rgb=options.rgb).numpy()
+        image = _read(path, options)
         for version in range(options.versions + 1):
             rng = np.random.default_rng([options.seed, zlib.crc32(name.encode()), version])
             steps = _draw(options, rng) if version else {}
@@ -156,9 +168,16 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
                 }
             )
     frame = pd.DataFrame(rows)
-    with replacing(out / TABLE) as temporary:
-        frame.to_csv(temporary, index=False)
+    write_record(out / TABLE, frame)
     return frame
+
+
+def _read(path: Path, options: DegradationOptions) -> Pixels:
+    header = pictures.header(path)
+    pictures.check_size(header, options.max_megapixels)
+    if header.frames > 1:
+        raise ValueError(f"it has {header.frames} frames")
+    return stretched(pictures.read(path), rgb=options.rgb).numpy()
 
 
 def _draw(options: DegradationOptions, rng: np.random.Generator) -> dict[str, int]:

@@ -1,0 +1,98 @@
+"""Texts as numbers: what is missing, what the decimal mark is, and what is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from finecorr.data.frames import Frame, spelled
+from finecorr.errors import InputError
+
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
+"""How a missing number is written, in small letters. Of a name, none but the first is missing."""
+
+_EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
+_POINT = rf"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+){_EXPONENT}"
+_COMMA = rf"[+-]?(?:[0-9]+,[0-9]*|,[0-9]+){_EXPONENT}"
+_THOUSANDS = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
+_MINUS = "\u2212"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column, read as numbers."""
+
+    values: NDArray[np.float64]
+    """`(n,)`: NaN where a cell is empty, or no number."""
+    wrong: NDArray[np.bool_]
+    """`(n,)`: where it is no finite number, and not missing."""
+
+
+def read_numbers(
+    source: Path, frame: Frame, columns: Sequence[str], decimal: Literal[".", ","] | None = None
+) -> dict[str, Numbers]:
+    """The columns as numbers.
+
+    The decimal mark is a comma where a cell shows it: in the whole table, or in the column where
+    the file knows numbers from texts.
+
+    Raises:
+        InputError: it cannot be known whether a comma is a decimal mark.
+    """
+    texts = {column: frame.cells[column].str.strip().str.replace(_MINUS, "-") for column in columns}
+    alone = frame.typed or not columns
+    groups = [[column] for column in columns] if alone else [list(columns)]
+    numbers = {}
+    for group in groups:
+        mark = decimal or _mark(source, frame, pd.concat([texts[column] for column in group]))
+        for column in group:
+            numbers[column] = _numbers(texts[column], mark)
+    return {column: numbers[column] for column in columns}
+
+
+def _mark(source: Path, frame: Frame, texts: pd.Series[str]) -> Literal[".", ","]:
+    with_comma = texts[texts.str.contains(",", regex=False)]
+    with_comma = with_comma[with_comma.str.fullmatch(_COMMA)]
+    if with_comma.empty:
+        return "."
+    with_point = texts[texts.str.contains(".", regex=False) & texts.str.fullmatch(_POINT)]
+    examples = [
+        f"row {frame.rows[s.index[0]]} {s.iloc[0]!r}" for s in (with_comma, with_point) if len(s)
+    ]
+    if len(with_point) or with_comma.str.fullmatch(_THOUSANDS).all():
+        raise InputError(
+            f"{source}: is a comma the decimal mark? ({' and '.join(examples)}) "
+            "Say --decimal , or --decimal ."
+        )
+    return ","
+
+
+def _numbers(texts: pd.Series[str], mark: Literal[".", ","]) -> Numbers:
+    missing = texts.str.lower().isin(MISSING).to_numpy()
+    if mark == ",":
+        right = texts.str.fullmatch(_COMMA) | texts.str.fullmatch(r"[+-]?[0-9]+" + _EXPONENT)
+        texts = texts.str.replace(",", ".", regex=False)
+    else:
+        right = texts.str.fullmatch(_POINT)
+    known = right.to_numpy(dtype=np.bool_)
+    values = np.full(len(texts), np.nan)
+    values[known] = [float(text) for text in texts[known]]
+    infinite = np.isinf(values)
+    values[infinite] = np.nan
+    return Numbers(values, ~missing & (~known | infinite))
+
+
+def wrong_cells(frame: Frame, column: str, wrong: NDArray[np.bool_], needed: str) -> list[str]:
+    """A fault for each cell that is not what is needed."""
+    cells = frame.cells[column].to_numpy()[wrong]
+    return [
+        f"row {row}: column {column!r} is {repr(spelled(cell)) if cell.strip() else 'empty'}, "
+        f"not {needed}"
+        for row, cell in zip(frame.rows[wrong], cells, strict=True)
+    ]

@@ -1,0 +1,124 @@
+"""PNG, JPEG, TIFF and the other formats that Pillow reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from finecorr.data.pictures.picture import Header, Picture, Values
+
+# All that is opened is on these lists: others of Pillow's start programs (Ghostscript for EPS) or
+# read what no picture needs.
+_BY_CONTENT = (
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "SGI", "TIFF", "WEBP"),
+)
+_BY_SUFFIX = {".pcx": "PCX", ".tga": "TGA"}
+"""They begin with nothing that tells them from other files."""
+SUFFIXES = frozenset(
+    {
+        *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".j2k", ".jpe", ".jpeg", ".jpg"),
+        *(".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff", ".webp"),
+    }
+)
+# The limit on pixels is ours (`pictures.check_size`), and a flag raises it.
+Image.MAX_IMAGE_PIXELS = None
+
+_PHOTOMETRIC, _SUBFILE, _SAMPLE_FORMAT, _BITS = 262, 254, 339, 258
+_WHITE_IS_ZERO, _REDUCED, _UNSIGNED = 0, 1, 1
+
+
+def is_raster(path: Path) -> bool:
+    """Whether the file begins as one of the formats does."""
+    try:
+        with _open(path):
+            return True
+    except Exception:  # of a broken file, whatever its format's reader raises
+        return False
+
+
+def header(path: Path) -> Header:
+    """What the file says before it is decoded."""
+    with _open(path) as image:
+        return Header(image.height, image.width, len(_pages(image)))
+
+
+def read(path: Path, frame: int) -> Picture:
+    """One frame, from 0."""
+    with _open(path) as image:
+        image.seek(_pages(image)[frame])
+        tags = getattr(image, "tag_v2", {})
+        upright = ImageOps.exif_transpose(image)
+        valid = None
+        lowest: float | None
+        highest: float | None
+        if upright.has_transparency_data and upright.mode != "I;16":
+            # On black, which is what there is around a picture.
+            channels = np.asarray(upright.convert("RGBA"))
+            valid = channels[..., 3] > 0
+            share = channels[..., 3:].astype(np.float32) / 255
+            values: Values = channels[..., :3] * share if (share < 1).any() else channels[..., :3]
+            lowest, highest = 0.0, 255.0
+        else:
+            values = np.asarray(_plain(upright))
+            values = values.astype(values.dtype.newbyteorder("="), copy=False)
+            if tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (_UNSIGNED,):
+                values = values.view(np.uint32)  # Pillow has no mode for it
+            lowest, highest = _range(values)
+    return Picture(
+        values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0),
+        lowest,
+        highest,
+        # Pillow turns those of 8 bits and fewer itself.
+        inverted=tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and upright.mode not in ("1", "L"),
+        valid=valid,
+    )
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    Image.init()
+    formats = [*_BY_CONTENT, _BY_SUFFIX.get(path.suffix.lower())]
+    # Of a name, Pillow maps the file into memory, where it forgets the orientation of a TIFF.
+    with path.open("rb") as file:
+        with Image.open(file, formats=[name for name in formats if name in Image.OPEN]) as image:
+            yield image
+
+
+def _pages(image: Image.Image) -> list[int]:
+    """Which pages are pictures, and not another one once more."""
+    count = getattr(image, "n_frames", 1)
+    if count == 1 or image.format == "MPO":  # A photograph, and its previews or depths.
+        return [0]
+    if image.format != "TIFF":
+        return list(range(count))
+    pages = []
+    for page in range(count):
+        image.seek(page)
+        if not _tag(image, _SUBFILE) & _REDUCED:
+            pages.append(page)
+    return pages
+
+
+def _tag(image: Any, tag: int) -> int:
+    return int(image.tag_v2.get(tag, 0))
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in a mode whose values mean grey, or red, green and blue."""
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("L", "RGB", "I", "F") or image.mode.startswith("I;16"):
+        return image
+    return image.convert("RGB")
+
+
+def _range(values: Values) -> tuple[float | None, float | None]:
+    if values.dtype.kind == "f":
+        return None, None
+    limits = np.iinfo(values.dtype)
+    return float(limits.min), float(limits.max)
