@@ -7,7 +7,6 @@ was before.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -20,11 +19,12 @@ import openpyxl
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from conftest import SMALL_FLAGS
 from finecorr.cli import main
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.table import TableOptions, read_table
 from finecorr.errors import InputWarning
 
 COUNT = 24
@@ -77,7 +77,9 @@ class Read:
     remark: str | None = None
 
 
-def _csv(change: Callable[[list[str]], list[str]], encoding: str = "utf-8") -> Callable[[Path], None]:
+def _csv(
+    change: Callable[[list[str]], list[str]], encoding: str = "utf-8"
+) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         _write(folder, change(_lines(folder)), encoding)
 
@@ -111,6 +113,11 @@ def _excel(path: Path, frame: pd.DataFrame) -> None:
         sheet.append([*row, None])
     book.create_sheet("notes")
     book.save(path)
+
+
+def _excel_called_csv(path: Path, frame: pd.DataFrame) -> None:
+    _excel(path.with_suffix(".xlsx"), frame)
+    path.with_suffix(".xlsx").rename(path)
 
 
 def _moved(spelled: str, name: str) -> Callable[[Path], None]:
@@ -163,7 +170,9 @@ READ = {
     "a comma at the end of every row": Read(
         _csv(lambda lines: [lines[0], *(line + "," for line in lines[1:])]), WHO
     ),
-    "a comma at the end of every line": Read(_csv(lambda lines: [line + "," for line in lines]), WHO),
+    "a comma at the end of every line": Read(
+        _csv(lambda lines: [line + "," for line in lines]), WHO
+    ),
     "columns that nobody asked for twice": Read(
         _csv(lambda lines: [f"{line},x,x" for line in lines]), WHO
     ),
@@ -177,14 +186,19 @@ READ = {
         WHO,
     ),
     "spaces around names": Read(
-        _csv(lambda lines: [line.replace("p1", " p1 ").replace(",", " , ", 1) for line in lines]),
+        _csv(lambda lines: [line.replace(",", " , ") + " " for line in lines]),
         WHO,
         groups=SUBJECTS,
     ),
     "a header with spaces": Read(_csv(lambda lines: [" image , target , who ", *lines[1:]]), WHO),
     "subjects called NA, None and null": Read(_csv(_hidden_by_na), WHO, groups=NA_SUBJECTS),
     "Unicode in two forms": Read(
-        _csv(lambda lines: [line.replace("p3", "Mu\u0308ller" if "06" in line else "M\u00fcller") for line in lines]),
+        _csv(
+            lambda lines: [
+                line.replace("p3", "Mu\u0308ller" if "06" in line else "M\u00fcller")
+                for line in lines
+            ]
+        ),
         WHO,
         groups=[name.replace("p3", "M\u00fcller") for name in SUBJECTS],
     ),
@@ -192,7 +206,10 @@ READ = {
         _csv(
             lambda lines: [
                 lines[0],
-                *(f"{NAMES[i]},{word},p" for i, word in enumerate(["", "NA", "nan", "NULL", "N/A"])),
+                *(
+                    f"{NAMES[i]},{word},p"
+                    for i, word in enumerate(["", "NA", "nan", "NULL", "N/A"])
+                ),
                 *lines[6:],
             ]
         ),
@@ -214,10 +231,7 @@ READ = {
     ),
     "Excel": Read(_other("t.xlsx", _excel), WHO, rows=list(range(3, COUNT + 3))),
     "Excel under another name": Read(
-        lambda folder: (_excel(folder / "t.xlsx", _frame()), (folder / "t.xlsx").rename(folder / "t.csv"))
-        and "t.csv",
-        WHO,
-        rows=list(range(3, COUNT + 3)),
+        _other("t.csv", _excel_called_csv), WHO, rows=list(range(3, COUNT + 3))
     ),
     "a sheet that is told": Read(
         _other("t.xlsx", lambda path, frame: _sheets(path, frame)), {**WHO, "sheet": "scores"}
@@ -249,14 +263,14 @@ READ = {
     "paths in a third Unicode form": Read(_moved("\u00fc.png", "u\u0308.png"), WHO),
     "a space at the end of a path": Read(_csv(_replaced(".png", ".png ")), WHO),
     "a space at the end of a file's name": Read(_moved("a.png ", "a.png "), WHO),
-    "the same image in several rows of a subject": Read(
-        _csv(_replaced("01.png", "00.png")), WHO
-    ),
+    "the same image in several rows of a subject": Read(_csv(_replaced("01.png", "00.png")), WHO),
     "the same image in several spellings is one subject": Read(
         _csv(_replaced("01.png", "./00.png")), groups=None
     ),
     "a group that took no part in the match": Read(
-        _moved("x_0.png", "x_0.png"), {"group_pattern": r"^(?:x_)?(\d+)"}, groups=["0", *(f"{i:02d}" for i in range(1, COUNT))]
+        _moved("x_0.png", "x_0.png"),
+        {"group_pattern": r"^(?:x_)?(\d+)"},
+        groups=["0", *(f"{i:02d}" for i in range(1, COUNT))],
     ),
 }
 
@@ -289,13 +303,9 @@ def test_it_is_read_right(folder: Path, name: str) -> None:
     if "group_column" in case.options or case.groups is not None:
         assert read.groups.tolist() == (case.groups or SUBJECTS)
     else:
-        assert _parts(read) == COUNT - len(set(map(os.path.realpath, ()))) - ("spellings" in name)
+        assert len(set(read.groups.tolist())) == COUNT - ("spellings" in name)
     if case.rows is not None:
         assert read.rows.tolist() == case.rows
-
-
-def _parts(table: ImageTable) -> int:
-    return len(set(table.groups.tolist()))
 
 
 # Refused, in these words
@@ -304,18 +314,26 @@ Refused = tuple[Callable[[Path], list[str]], list[str]]
 """What is made in a folder with `table.csv` and `run`, and the command; and what is said."""
 
 
-def _train(*flags: str, table: str = "table.csv", make: Callable[[Path], Any] = lambda _: None) -> Any:
+def _train(
+    *flags: str, table: str = "table.csv", make: Callable[[Path], Any] = lambda _: None
+) -> Any:
     def call(folder: Path) -> list[str]:
         name = make(folder) or table
         here = [str(folder / flag[1:]) if flag.startswith("@") else flag for flag in flags]
         out = [] if "--out" in flags else ["--out", str(folder / "out")]
-        return ["train", str(folder / name), *here, *SMALL_FLAGS, "--epochs", "1", *out]
+        return ["train", str(folder / name), *SMALL_FLAGS, "--epochs", "1", *here, *out]
 
     return call
 
 
 def _compare(*flags: str) -> Any:
-    return lambda folder: ["compare", str(folder / "table.csv"), "--out", str(folder / "out"), *flags]
+    return lambda folder: [
+        "compare",
+        str(folder / "table.csv"),
+        "--out",
+        str(folder / "out"),
+        *flags,
+    ]
 
 
 def _predict(make: Callable[[Path], Any], *flags: str) -> Any:
@@ -387,7 +405,7 @@ def _nan_weights(folder: Path) -> None:
     path = folder / "run" / "model.safetensors"
     weights = load_file(path)
     weights["head.bias"][0] = float("nan")
-    with __import__("safetensors").safe_open(path, "pt") as file:
+    with safe_open(path, "pt") as file:
         metadata = file.metadata()
     save_file(weights, path, metadata)
 
@@ -397,7 +415,7 @@ def _described(**changes: Any) -> Callable[[Path], None]:
 
     def make(folder: Path) -> None:
         path = folder / "run" / "model.safetensors"
-        with __import__("safetensors").safe_open(path, "pt") as file:
+        with safe_open(path, "pt") as file:
             metadata = file.metadata()
         (key,) = metadata
         description = json.loads(metadata[key])
@@ -416,6 +434,12 @@ def _text_beside(name: str, content: str | bytes) -> Callable[[Path], None]:
         _text(name, content)(folder)
 
     return make
+
+
+def _torn(folder: Path) -> None:
+    """The two rows of each subject are in two splits, and its name is spelled with a space."""
+    _column("part", ["train", "test"] * (COUNT // 2))(folder)
+    _column("who", [f"p{i // 2}" + " " * (i % 2) for i in range(COUNT)])(folder)
 
 
 REFUSED: dict[str, Refused] = {
@@ -464,7 +488,10 @@ REFUSED: dict[str, Refused] = {
         ["--encoding latin-99: unknown encoding"],
     ),
     "an encoding that is no text": (_train("--encoding", "base64"), ["--encoding base64"]),
-    "a separator that is none": (_train("--separator", ";;"), ["--separator must be one character"]),
+    "a separator that is none": (
+        _train("--separator", ";;"),
+        ["--separator must be one character"],
+    ),
     "a quote that does not end": (
         _train(make=_csv(lambda lines: [*lines[:5], f'"{lines[5]}', *lines[6:]])),
         ["cannot be read as a table", "unexpected end of data"],
@@ -474,7 +501,11 @@ REFUSED: dict[str, Refused] = {
         ["row 6 has 4 cells, and the header 3"],
     ),
     "a column too many in every row": (
-        _train(make=_csv(lambda lines: [lines[0], *(f"{i},{line}" for i, line in enumerate(lines[1:]))])),
+        _train(
+            make=_csv(
+                lambda lines: [lines[0], *(f"{i},{line}" for i, line in enumerate(lines[1:]))]
+            )
+        ),
         ["24 faults", "row 2 has 4 cells, and the header 3"],
     ),
     "a row that ends early": (
@@ -482,11 +513,15 @@ REFUSED: dict[str, Refused] = {
         ["row 25 has 1 cells, and the header 3"],
     ),
     "two columns of the same name": (
-        _train(make=_csv(lambda lines: [lines[0] + ",target", *(line + ",1" for line in lines[1:])])),
+        _train(
+            make=_csv(lambda lines: [lines[0] + ",target", *(line + ",1" for line in lines[1:])])
+        ),
         ["more than one column is called 'target'"],
     ),
     "two columns that differ in a space": (
-        _train(make=_csv(lambda lines: [lines[0] + ",target ", *(line + ",1" for line in lines[1:])])),
+        _train(
+            make=_csv(lambda lines: [lines[0] + ",target ", *(line + ",1" for line in lines[1:])])
+        ),
         ["more than one column is called 'target'"],
     ),
     "which sheet?": (
@@ -505,7 +540,9 @@ REFUSED: dict[str, Refused] = {
         _train(
             "--weight-column",
             "zzz",
-            make=_csv(lambda lines: [lines[0] + "".join(f",{i}" for i in range(10_000)), *lines[1:]]),
+            make=_csv(
+                lambda lines: [lines[0] + "".join(f",{i}" for i in range(10_000)), *lines[1:]]
+            ),
         ),
         ["no column 'zzz' for --weight-column; the table has", "and 9991 more"],
     ),
@@ -582,7 +619,7 @@ REFUSED: dict[str, Refused] = {
     ),
     "a name of 5,000 characters": (
         _train(make=_column("image", "a" * 5000, [2])),
-        ["row 4: no image", "aaa..."],
+        ["row 4: no image", "...aaa"],
     ),
     "a name with a NUL": (
         _train(make=_csv(_replaced("02.png", "\0.png"))),
@@ -592,11 +629,7 @@ REFUSED: dict[str, Refused] = {
     "subjects that are in two splits but for a space": (
         _train(
             *("--group-column", "who", "--split-column", "part"),
-            make=lambda folder: (
-                _column("part", ["train", "test"] * (COUNT // 2))(folder),
-                _column("who", [f"p{i // 2}" + " " * (i % 2) for i in range(COUNT)])(folder),
-            )
-            and None,
+            make=_torn,
         ),
         ["subjects in more than one split: p0 (test, train)"],
     ),
@@ -635,10 +668,10 @@ REFUSED: dict[str, Refused] = {
         _train("--batch-size", str(2**63)),
         ["--batch-size must be from 2 to 2147483647"],
     ),
-    "a weight decay that is no number": (_train("--weight-decay", "nan"), ["--weight-decay"]),
+    "a weight decay that is no number": (_train("--weight-decay", "nan"), ["weight_decay", "nan"]),
     "shares that are no numbers": (
         _train("--split-fractions", "nan", "0.5", "0.5"),
-        ["--split-fractions must be three positive numbers"],
+        ["split_fractions", "nan"],
     ),
     "an image of 20,000 pixels": (
         _train("--image-size", "20000", "20000"),
@@ -647,7 +680,12 @@ REFUSED: dict[str, Refused] = {
     # Configurations
     "no epochs": (
         lambda folder: [
-            *("train", str(folder / "table.csv"), "--config", str(_written(folder, "epochs: null"))),
+            *(
+                "train",
+                str(folder / "table.csv"),
+                "--config",
+                str(_written(folder, "epochs: null")),
+            ),
             *("--out", str(folder / "out")),
         ],
         ["--epochs needs a value"],
@@ -664,15 +702,21 @@ REFUSED: dict[str, Refused] = {
         ["--out", "table.csv is a file, not a folder"],
     ),
     "out is a file": (_train("--out", "@table.csv"), ["is a file, not a folder"]),
-    "out has too long a name": (_train("--out", "@" + "x" * 300), ["the name is too long"]),
-    "out cannot be written": (_train("--out", "/proc/finecorr"), ["/proc/finecorr cannot be written"]),
+    "out has too long a name": (
+        _train("--out", "@" + "x" * 300),
+        ["cannot be written: File name too long"],
+    ),
+    "out cannot be written": (
+        _train("--out", "/proc/finecorr"),
+        ["/proc/finecorr cannot be written"],
+    ),
     "predictions cannot be written": (
         _predict(lambda _: None, "--out", "/proc/finecorr/a.csv"),
         ["cannot be written"],
     ),
     "predictions have too long a name": (
         _predict(lambda _: None, "--out", "@" + "x" * 300),
-        ["the name is too long"],
+        ["cannot be written: File name too long"],
     ),
     "predictions are a folder": (_predict(lambda _: None, "--out", "@run"), ["is there already"]),
     # Models and runs
@@ -692,7 +736,10 @@ REFUSED: dict[str, Refused] = {
         _predict(_described(image_size=[32, 32, 32])),
         ["is damaged"],
     ),
-    "a model with text for a number": (_predict(_described(cache_mb="all")), ["its cache_mb is 'all'"]),
+    "a model with text for a number": (
+        _predict(_described(cache_mb="all")),
+        ["its cache_mb is 'all'"],
+    ),
     "a model that ends early": (
         _predict(
             lambda folder: (folder / "run" / "model.safetensors").write_bytes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import uuid
@@ -12,7 +13,7 @@ from pathlib import Path
 from finecorr.errors import InputError
 
 _NAME_MAX = 255
-"""Bytes of a name, where the file system does not say."""
+"""Bytes of a name, on the file systems that people have."""
 
 
 @contextmanager
@@ -40,14 +41,13 @@ def all_or_none(folder: Path) -> Iterator[Path]:
 def check_writable(path: Path, flag: str = "--out") -> None:
     """Raises InputError if a file or folder of that path cannot be written; leaves nothing."""
     try:
+        for part in path.parts:
+            if len(os.fsencode(part)) > _NAME_MAX:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         ancestor = _existing(path)
         if not ancestor.is_dir() and ancestor != path:
             raise InputError(f"{flag} {_short(path)}: {_short(ancestor)} is a file, not a folder")
         folder = ancestor if ancestor.is_dir() else ancestor.parent
-        longest = os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else _NAME_MAX
-        for part in path.parts:
-            if len(os.fsencode(part)) > longest:
-                raise InputError(f"{flag} {_short(path)}: the name is too long")
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (OSError, ValueError) as error:

@@ -75,9 +75,9 @@ def evaluate(
     Raises:
         InputError: the run, the table or an image is at fault; nothing was written.
     """
+    check_writable(out)
     if (out / METRICS).exists() and not overwrite:
         raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
-    check_writable(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file, not a folder")
     if within_groups and predict_per == "subject":
@@ -142,9 +142,9 @@ def predict(
     Raises:
         InputError: the run, the table or an image is at fault; nothing was written.
     """
+    check_writable(out)
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already: choose another name, or use --overwrite")
-    check_writable(out)
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file")
     model = bundle.load(run)

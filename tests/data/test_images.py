@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from finecorr.data import images, pictures
+from finecorr.data import pictures
 from finecorr.data.folder import read_folder
 from finecorr.data.images import ImageOptions, Images
+from finecorr.data.pictures import raster
 from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
 
@@ -76,9 +77,9 @@ def test_a_picture_of_several_rows_is_decoded_once(
 
     def read(path: Path, frame: int) -> pictures.Picture:
         decoded.append(path.name)
-        return pictures.raster.read(path, frame)
+        return raster.read(path, frame)
 
-    monkeypatch.setattr(images.pictures, "read", read)
+    monkeypatch.setattr(pictures, "read", read)
     table = _table(tmp_path, {"image": ["a.png", "b.png"] * 50})
     found = Images(table, SMALL)
     assert len(found) == 100
@@ -121,7 +122,7 @@ def test_a_large_image_is_refused_before_it_is_decoded(
     _write(tmp_path / "a.png", np.zeros((1000, 1001), np.uint8))
     table = read_folder(tmp_path, TableOptions(tmp_path))
     Images(table, replace(SMALL, max_megapixels=1.1))
-    monkeypatch.setattr(images.pictures, "read", None)
+    monkeypatch.setattr(pictures, "read", None)
     with pytest.raises(InputError, match=r"row 1: .*1001 x 1000 pixels.*--max-megapixels 1 "):
         Images(table, replace(SMALL, max_megapixels=1))
 
@@ -135,7 +136,7 @@ def test_images_that_are_decoded_side_by_side_are_together_no_larger_than_one_ma
 
     def read(path: Path, frame: int) -> pictures.Picture:
         nonlocal now, most
-        picture = pictures.raster.read(path, frame)
+        picture = raster.read(path, frame)
         with lock:
             now += picture.values.size
             most = max(most, now)
@@ -144,7 +145,7 @@ def test_images_that_are_decoded_side_by_side_are_together_no_larger_than_one_ma
             now -= picture.values.size
         return picture
 
-    monkeypatch.setattr(images.pictures, "read", read)
+    monkeypatch.setattr(pictures, "read", read)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     table = read_folder(tmp_path, TableOptions(tmp_path))
     Images(table, replace(SMALL, max_megapixels=0.04))

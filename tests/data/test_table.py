@@ -81,7 +81,11 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
             {"weight_column": "w"},
             "row 3: column 'w' is '-1', not a number of",
         ),
-        ({"mm": [1, 0, None, -1]}, {"pixel_size_column": "mm"}, "(?s)2 faults.*row 3.*above 0.*row 5"),
+        (
+            {"mm": [1, 0, None, -1]},
+            {"pixel_size_column": "mm"},
+            "(?s)2 faults.*row 3.*above 0.*row 5",
+        ),
         ({"p": ["train", "tset", None, "VAL"]}, {"split_column": "p"}, "(?s)row 3.*'tset'.*row 4"),
         ({"image": ["no.png", "000_a.png", None, "gone.png"]}, {}, "(?s)row 2.*row 4|row 4.*row 2"),
         ({}, {"length_columns": ("width",)}, "--length-columns: 'width' is none of"),

@@ -40,7 +40,7 @@ def test_what_is_no_picture_is_black_and_counts_for_nothing(inverted: bool) -> N
 
 def test_values_outside_the_window_are_black_or_white() -> None:
     def window(values: np.ndarray) -> np.ndarray:
-        return np.clip(values, 100.0, 200.0)
+        return np.asarray(np.clip(values, 100.0, 200.0))
 
     shown = stretched(_picture([[0.0, 100.0, 150.0, 200.0, 5000.0]], window=window))
     torch.testing.assert_close(shown, torch.tensor([[[0.0, 0.0, 0.5, 1.0, 1.0]]]))

@@ -34,7 +34,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _FAULTS_SHOWN = 20
-_SPELLED = 80
+_SPELLED = 200
 """Characters of a cell or name that a message shows."""
 
 
@@ -135,17 +135,18 @@ def _reader(path: Path) -> Callable[[Path, Sequence[str], Format], Frame]:
 
 def _read_text(path: Path, wanted: Sequence[str], layout: Format) -> Frame:
     with _opened(path, layout) as file:
-        separator, offset = _separator(file, path, wanted, layout.separator)
-        file.seek(0)
-        for _ in range(offset):
-            file.readline()
-        records = csv.reader(file, delimiter=separator, strict=True)
         try:
+            separator, offset = _separator(file, path, wanted, layout.separator)
+            file.seek(0)
+            for _ in range(offset):
+                file.readline()
+            records = csv.reader(file, delimiter=separator, strict=True)
             return _tabular(path, _numbered(records, offset + 1), wanted)
-        except (csv.Error, UnicodeError) as error:
-            said = _not_decoded(error) if isinstance(error, UnicodeError) else _line(error)
-            place = f"after line {offset + records.line_num}"
-            raise InputError(f"{path}: cannot be read as a table: {place}: {said}") from error
+        except UnicodeError as error:
+            raise InputError(f"{path}: {_not_decoded(error)}") from error
+        except csv.Error as error:
+            place = f"line {offset + records.line_num}"
+            raise InputError(f"{path}: cannot be read as a table: {place}: {error}") from error
 
 
 def _opened(path: Path, layout: Format) -> io.TextIOWrapper:
@@ -165,10 +166,10 @@ def _encoding(path: Path) -> str:
     for mark, name in _BOMS:
         if head.startswith(mark):
             return name
-    if b"\0" in head[::2] and b"\0" not in head[1::2]:
-        return "utf-16-be"
-    if b"\0" in head[1::2] and b"\0" not in head[::2]:
-        return "utf-16-le"
+    # Of most characters of a header, UTF-16 has one byte that is 0.
+    for name, bytes_ in (("utf-16-be", head[::2]), ("utf-16-le", head[1::2])):
+        if 2 * bytes_.count(0) > len(bytes_):
+            return name
     return "utf-8"
 
 

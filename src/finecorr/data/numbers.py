@@ -63,7 +63,9 @@ def _mark(source: Path, frame: Frame, texts: pd.Series[str]) -> Literal[".", ","
         return "."
     with_point = texts[texts.str.contains(".", regex=False) & texts.str.fullmatch(_POINT)]
     examples = [
-        f"row {frame.rows[s.index[0]]} {s.iloc[0]!r}" for s in (with_comma, with_point) if len(s)
+        f"{part.iloc[0]!r} in row {frame.rows[part.index[0]]}"
+        for part in (with_comma, with_point)
+        if len(part)
     ]
     if len(with_point) or with_comma.str.fullmatch(_THOUSANDS).all():
         raise InputError(

@@ -84,9 +84,9 @@ def _open(path: Path) -> Iterator[Image.Image]:
     Image.init()
     formats = [*_BY_CONTENT, _BY_SUFFIX.get(path.suffix.lower())]
     # Of a name, Pillow maps the file into memory, where it forgets the orientation of a TIFF.
-    with path.open("rb") as file:
-        with Image.open(file, formats=[name for name in formats if name in Image.OPEN]) as image:
-            yield image
+    known = [name for name in formats if name in Image.OPEN]
+    with path.open("rb") as file, Image.open(file, formats=known) as image:
+        yield image
 
 
 def _pages(image: Image.Image) -> list[int]:
