@@ -72,6 +72,7 @@ def _examples(
     for image in np.arange(len(images))[chosen][:_SHOWN]:
         row, (height, width) = images.rows[image], images.pixel_sizes[image]
         size = f"{width:g}" if abs(height / width - 1) <= _SAME else f"{height:g} x {width:g}"
-        given = "none" if table.pixel_sizes is None else f"{table.pixel_sizes[row]:g}"
+        column = np.nan if table.pixel_sizes is None else table.pixel_sizes[row]
+        given = "empty" if np.isnan(column) else f"{column:g}"
         parts.append(f"row {table.rows[row]} ({given}, and {size} mm by its file)")
     return ", ".join(parts)

@@ -55,6 +55,7 @@ class ImageDataset(Dataset[Batch]):
         self.images = images
         self.rows = images.rows
         """`(images,)`: the position in the table of each image's row."""
+        self.table_rows = len(table)
         self.units = np.ones((len(images), len(table.target_columns)))
         if any(lengths):
             self.units[:, np.array(lengths)] = pixel_sizes(table, images)[:, None]

@@ -26,7 +26,7 @@ class OutlierCount(L.Callback):
     It goes into the checkpoints, so that an interrupted training counts on.
 
     Args:
-        rows: of the data set.
+        rows: of the table.
         targets: labels of each row.
     """
 

@@ -170,7 +170,7 @@ def train(
     callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
     outliers = None
     if module.loss.sets_outliers_aside:
-        outliers = OutlierCount(len(data.dataset), architecture.targets)
+        outliers = OutlierCount(data.dataset.table_rows, architecture.targets)
         callbacks.append(outliers)
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
