@@ -457,7 +457,7 @@ def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.s
 
 def _images_of_two_subjects(table: ImageTable) -> list[str]:
     """The same picture must not be in two splits."""
-    files = {path: os.path.realpath(path) for row in table.images for path in row}
+    files = {path: os.path.realpath(path) for path in {p for row in table.images for p in row}}
     first: dict[str, int] = {}
     faults = []
     for i, row in enumerate(table.images):
