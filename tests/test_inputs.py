@@ -763,8 +763,8 @@ REFUSED: dict[str, Refused] = {
         ["outliers.csv is damaged: row 2: column 'row' is 'x'"],
     ),
     "logs that are damaged": (
-        _evaluate(_text_beside("run/logs/version_0/metrics.csv", "epoch,loss\n0,\n")),
-        ["metrics.csv is damaged: it has no column 'validation_SRCC'"],
+        _evaluate(_text_beside("run/logs/version_0/metrics.csv", "epoch,loss\n0,x\n")),
+        ["metrics.csv is damaged: row 2: column 'loss' is 'x'"],
     ),
     "a configuration of a run that is damaged": (
         _evaluate(_text_beside("run/config.yaml", "loss: !!python/name:os.system\n")),

@@ -18,15 +18,9 @@ from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images
 from finecorr.data.module import ImageDataset
+from finecorr.data.names import BETWEEN, find_file, subjects
 from finecorr.data.records import read_record, write_record
-from finecorr.data.table import (
-    BETWEEN_NAMES,
-    ImageTable,
-    TableOptions,
-    find_file,
-    read_table,
-    subjects,
-)
+from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_writable
@@ -256,7 +250,7 @@ def _seen(
     found = [
         find_file(trained.image_root, name)
         for names in record["image"]
-        for name in (names.split(BETWEEN_NAMES) if len(trained.image_columns) > 1 else [names])
+        for name in (names.split(BETWEEN) if len(trained.image_columns) > 1 else [names])
     ]
     seen_images = {os.path.realpath(path) for path in found if path is not None}
     seen = np.array(

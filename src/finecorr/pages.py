@@ -147,13 +147,15 @@ def _name_and_unit(column: str) -> tuple[str, str | None]:
 def _curve(runs: Sequence[Path]) -> pd.DataFrame | None:
     """Means over the runs: `epoch`, `loss`, `validation`."""
     logs = [
-        read_record(path, [], ["loss", "validation_SRCC"], ["epoch"])
+        # A training that was interrupted has not written all of it.
+        read_record(path, [], optional=["epoch", "loss", "validation_SRCC"])
         for run in runs
         for path in sorted((run / training.LOGS).glob("version_*/metrics.csv"))
     ]
     if not logs:
         return None
     means = pd.concat(logs).groupby("epoch")[["loss", "validation_SRCC"]].mean().reset_index()
+    means["epoch"] = means["epoch"].astype(int)
     return means.rename(columns={"validation_SRCC": "validation"})
 
 

@@ -20,7 +20,11 @@ def write_record(path: Path, frame: pd.DataFrame) -> None:
 
 
 def read_record(
-    path: Path, texts: Sequence[str], numbers: Sequence[str] = (), whole: Sequence[str] = ()
+    path: Path,
+    texts: Sequence[str],
+    numbers: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Reads columns of a file that `write_record` has written.
 
@@ -29,17 +33,18 @@ def read_record(
         texts: columns of names. "NA" is a name as any other.
         numbers: columns of numbers, NaN where they are missing.
         whole: columns of whole numbers.
+        optional: columns of numbers that may not be there, and are NaN then.
 
     Raises:
         InputError: a column is not there, or no number where there should be one.
     """
     columns = [*texts, *numbers, *whole]
-    frame = read_frame(path, columns)
+    frame = read_frame(path, [*columns, *optional])
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise InputError(f"{path} is damaged: it has no column {missing[0]!r}")
-    result = frame.cells[columns].copy()
-    for column in (*numbers, *whole):
+    result = frame.cells.reindex(columns=[*columns, *optional], fill_value="")
+    for column in (*numbers, *whole, *optional):
         kind = int if column in whole else _number
         values = []
         for row, cell in zip(frame.rows, result[column], strict=True):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,13 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from finecorr.data import names
 from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
 from finecorr.data.numbers import Numbers, read_numbers, wrong_cells
 from finecorr.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-BETWEEN_NAMES = " | "
-"""Between the names of several images of a row."""
 RECORDED = ("row", "image", "group")
 """Columns of our own beside those of the targets."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
@@ -202,7 +198,11 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     if len(frame.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
-    images = _images(frame, options, faults)
+    root = options.image_root if options.image_root is not None else source.parent
+    images = names.find_images(frame, options.image_columns, root, faults)
+    groups = names.subjects_of_rows(
+        frame, images, options.group_column, options.group_pattern, faults
+    )
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
     numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
     labels = [
@@ -215,10 +215,10 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         source=source,
         rows=frame.rows,
         images=images,
-        names=_names(frame, options, faults),
+        names=names.image_names(frame, options.image_columns, faults),
         target_columns=options.target_columns,
         targets=np.stack(labels, axis=1),
-        groups=_groups(frame, options, images, faults),
+        groups=groups,
         splits=_splits(frame, options.split_column, faults),
         weights=_bounded(frame, options.weight_column, numbers, faults),
         pixel_sizes=_pixel_sizes(frame, options.pixel_size_column, numbers, faults),
@@ -226,7 +226,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         all_frames=options.all_frames,
     )
     if need_targets:
-        faults += _images_of_two_subjects(table)
+        faults += names.images_of_two_subjects(frame, images, groups)
     raise_faults(source, faults)
     if need_targets:
         for name, values in zip(options.target_columns, table.targets.T, strict=True):
@@ -237,41 +237,6 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
                 "there is nothing to learn from"
             )
     return table
-
-
-def subjects(
-    images: Sequence[Path], places: Sequence[str], pattern: str | None
-) -> tuple[NDArray[np.str_], list[str]]:
-    """`(n,)`: the subjects that `--group-pattern` takes from file names, each file being its own
-    without it; and the faults: where, by the place of each image in its source, it takes nothing.
-
-    Raises:
-        InputError: the pattern is not a regular expression.
-    """
-    if pattern is None:
-        files = {image: os.path.realpath(image) for image in set(images)}
-        return np.array([files[image] for image in images], dtype=np.str_), []
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--group-pattern {pattern!r}: {error}") from error
-    matches = [compiled.search(image.name) for image in images]
-    part = 1 if compiled.groups else 0
-    found = [_subject(match[part] or "") if match else "" for match in matches]
-    faults = [
-        f"{place}: {spelled(image.name)} does not match --group-pattern {pattern!r}"
-        if match is None
-        else f"{place}: --group-pattern {pattern!r} takes an empty subject from "
-        f"{spelled(image.name)}"
-        for place, image, match, subject in zip(places, images, matches, found, strict=True)
-        if not subject
-    ]
-    return np.array(found, dtype=np.str_), faults
-
-
-def _subject(cell: str) -> str:
-    """Names that look alike are the same."""
-    return unicodedata.normalize("NFC", cell.strip())
 
 
 def _wanted(options: TableOptions) -> list[str]:
@@ -292,13 +257,13 @@ def _check_options(options: TableOptions) -> None:
         stray = [name for name in options.length_columns if name not in options.target_columns]
         if stray:
             raise InputError(f"--length-columns: {stray[0]!r} is none of --target-columns")
-    for flag, names in (
+    for flag, asked in (
         ("--target-columns", options.target_columns),
         ("--image-columns", options.image_columns),
     ):
-        if len(set(names)) < len(names):
+        if len(set(asked)) < len(asked):
             raise InputError(f"{flag} names a column twice")
-        if not names:
+        if not asked:
             raise InputError(f"{flag} names no column")
     written = [*RECORDED, *(f"predicted {name}" for name in options.target_columns)]
     taken = [name for name in options.target_columns if name in written]
@@ -321,8 +286,8 @@ def _check_columns(frame: Frame, options: TableOptions, targets: Sequence[str]) 
     }
     columns = frame.columns
     faults = []
-    for flag, names in wanted.items():
-        for name in names:
+    for flag, asked in wanted.items():
+        for name in asked:
             if name is not None and name not in columns:
                 near = difflib.get_close_matches(name, columns, 3, cutoff=0.4)
                 shown = [spelled(column) for column in near or columns[:_COLUMNS_SHOWN]]
@@ -334,79 +299,6 @@ def _check_columns(frame: Frame, options: TableOptions, targets: Sequence[str]) 
                 )
     if faults:
         raise InputError("\n".join([f"{options.table}: columns are missing:", *faults]))
-
-
-def _images(frame: Frame, options: TableOptions, faults: list[str]) -> list[tuple[Path, ...]]:
-    root = options.image_root if options.image_root is not None else options.table.parent
-    columns = []
-    for column in options.image_columns:
-        names = frame.cells[column]
-        files = {name: find_file(root, name) for name in names.unique()}
-        faults += wrong_cells(
-            frame, column, (names.str.strip() == "").to_numpy(dtype=np.bool_), "an image"
-        )
-        faults += [
-            f"row {row}: no image {spelled(root / name)}"
-            for row, name in zip(frame.rows, names, strict=True)
-            if files[name] is None and name.strip()
-        ]
-        # What is not there has its name all the same, for the subject in it.
-        columns.append([files[name] or root / name.replace("\0", "") for name in names])
-    return list(zip(*columns, strict=True))
-
-
-def find_file(root: Path, name: str) -> Path | None:
-    """The file of that name, also where another system spelled it."""
-    if not name.strip():
-        return None
-    spellings = [name, name.strip()]
-    spellings += [spelling.replace("\\", "/") for spelling in spellings]
-    spellings += [unicodedata.normalize(f, s) for f in ("NFC", "NFD") for s in spellings]
-    for spelling in dict.fromkeys(spellings):
-        try:
-            if (path := root / spelling).is_file():
-                return path
-        except OSError:  # No file has that name: it is too long.
-            continue
-    return None
-
-
-def _names(frame: Frame, options: TableOptions, faults: list[str]) -> list[str]:
-    columns = [frame.cells[column] for column in options.image_columns]
-    if len(columns) > 1:
-        for names in columns:
-            wrong = names.str.contains(BETWEEN_NAMES, regex=False).to_numpy(dtype=np.bool_)
-            needed = f"a name without {BETWEEN_NAMES!r}"
-            faults += wrong_cells(frame, str(names.name), wrong, needed)
-    return [BETWEEN_NAMES.join(names) for names in zip(*columns, strict=True)]
-
-
-def _groups(
-    frame: Frame,
-    options: TableOptions,
-    images: list[tuple[Path, ...]],
-    faults: list[str],
-) -> NDArray[np.str_]:
-    column = options.group_column
-    if column is not None:
-        groups = frame.cells[column].map(_subject)
-        faults += wrong_cells(frame, column, (groups == "").to_numpy(), "a subject")
-        return np.array(groups.to_list(), dtype=np.str_)
-    places = [f"row {row}" for row in frame.rows]
-    found = [
-        subjects([row[i] for row in images], places, options.group_pattern)
-        for i in range(len(options.image_columns))
-    ]
-    groups_of, faults_of = zip(*found, strict=True)
-    faults += [fault for part in faults_of for fault in part]
-    if options.group_pattern is not None:
-        for others in groups_of[1:]:
-            faults += [
-                f"row {row}: its images are of two subjects, {one!r} and {other!r}"
-                for row, one, other in zip(frame.rows, groups_of[0], others, strict=True)
-                if one and other and one != other
-            ]
-    return np.asarray(groups_of[0])
 
 
 def _checked(frame: Frame, name: str, numbers: Numbers, faults: list[str]) -> NDArray[np.float64]:
@@ -453,23 +345,6 @@ def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.s
     named = frame.cells[column].str.strip().str.lower().map(_SPLIT_NAMES)
     faults += wrong_cells(frame, column, named.isna().to_numpy(), f"one of {', '.join(SPLITS)}")
     return np.array(named.fillna("").to_list(), dtype=np.str_)
-
-
-def _images_of_two_subjects(table: ImageTable) -> list[str]:
-    """The same picture must not be in two splits."""
-    files = {path: os.path.realpath(path) for path in {p for row in table.images for p in row}}
-    first: dict[str, int] = {}
-    faults = []
-    for i, row in enumerate(table.images):
-        for path in row:
-            j = first.setdefault(files[path], i)
-            if table.groups[i] != table.groups[j]:
-                faults.append(
-                    f"row {table.rows[i]}: {spelled(path.name)} is an image of "
-                    f"{str(table.groups[i])!r}, and in row {table.rows[j]} of "
-                    f"{str(table.groups[j])!r}"
-                )
-    return faults
 
 
 def _check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:

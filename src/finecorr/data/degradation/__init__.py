@@ -20,8 +20,9 @@ from finecorr.data import pictures
 from finecorr.data.degradation.kinds import KINDS, Pixels, eight_bits
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
+from finecorr.data.names import subjects
 from finecorr.data.records import write_record
-from finecorr.data.table import TableOptions, subjects
+from finecorr.data.table import TableOptions
 from finecorr.data.view import stretched
 from finecorr.errors import InputError
 from finecorr.files import check_writable
