@@ -652,7 +652,10 @@ REFUSED: dict[str, Refused] = {
     ),
     # Flags
     "an unknown flag": (_train("--epoch-count", "3"), ["--epoch-count"]),
-    "a word for a number of epochs": (_train("--batch-size", "many"), ["batch_size", "many"]),
+    "a word for a number of epochs": (
+        _train("--batch-size", "many"),
+        ["--batch-size: Expected a whole number. Got value: many"],
+    ),
     "a large seed": (_train("--seed", str(2**32)), ["--seed must be from 0 to 4294967295"]),
     "a negative seed": (_train("--seed", "-1"), ["--seed must be from 0"]),
     "a large seed of the splits": (
@@ -668,10 +671,13 @@ REFUSED: dict[str, Refused] = {
         _train("--batch-size", str(2**63)),
         ["--batch-size must be from 2 to 2147483647"],
     ),
-    "a weight decay that is no number": (_train("--weight-decay", "nan"), ["weight_decay", "nan"]),
+    "a weight decay that is no number": (
+        _train("--weight-decay", "nan"),
+        ["--weight-decay: Expected a number. Got value: nan"],
+    ),
     "shares that are no numbers": (
         _train("--split-fractions", "nan", "0.5", "0.5"),
-        ["split_fractions", "nan"],
+        ["--split-fractions element 1: Expected a number. Got value: nan"],
     ),
     "an image of 20,000 pixels": (
         _train("--image-size", "20000", "20000"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from argparse import SUPPRESS
@@ -90,7 +91,14 @@ class ArgumentParser(jsonargparse.ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         command = self.prog.replace(" [options]", "")
-        raise InputError(f"{message.strip()}\n({command} --help lists what there is)") from ex
+        said = re.sub(r'Parser key "([\w.]+)"([^:]*):\s*', _named, message.strip())
+        for kind, meaning in (("int", "whole number"), ("float", "number"), ("str", "text")):
+            said = said.replace(f"a <class '{kind}'>", f"a {meaning}")
+        raise InputError(f"{said}\n({command} --help lists what there is)") from ex
+
+
+def _named(key: re.Match[str]) -> str:
+    return f"--{key[1].replace('_', '-')}{key[2]}: "
 
 
 @contextmanager
