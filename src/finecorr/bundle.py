@@ -65,10 +65,10 @@ def load(folder: Path) -> Bundle:
         raise InputError(f"{path} was not written by this version of finecorr")
     try:
         description = json.loads(metadata[_FORMAT])
-        table = _read(TableOptions, description["table"])
-        images = _read(ImageOptions, description["images"])
+        table = from_plain(TableOptions, description["table"])
+        images = from_plain(ImageOptions, description["images"])
         images.check()
-        architecture = _read(Architecture, description["architecture"])
+        architecture = from_plain(Architecture, description["architecture"])
         expected = (3 if images.rgb else 1, images.image_size, len(table.target_columns))
         if (architecture.channels, architecture.image_size, architecture.targets) != expected:
             raise ValueError("its network, images and targets do not fit together")
@@ -82,10 +82,21 @@ def load(folder: Path) -> Bundle:
         raise InputError(f"{path} is damaged: {error}") from error
 
 
-def _read(cls: Any, values: Any) -> Any:
-    """A dataclass of the values that JSON has of it."""
+def from_plain(cls: Any, values: Any, *, partly: bool = False) -> Any:
+    """A dataclass of the values that JSON or YAML has of it.
+
+    Args:
+        cls: the dataclass.
+        values: those of its fields.
+        partly: whether fields may be missing, which have their defaults then.
+
+    Raises:
+        ValueError: a field is not there, or of another type.
+    """
     kinds = get_type_hints(cls)
-    if not isinstance(values, dict) or set(values) != set(kinds):
+    if not isinstance(values, dict) or not (
+        set(values) <= set(kinds) if partly else set(values) == set(kinds)
+    ):
         raise ValueError(f"its description of {cls.__name__} has other fields")
     return cls(**{name: _value(name, kinds[name], value) for name, value in values.items()})
 
@@ -99,6 +110,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         kinds = members[:1] * len(value) if members[-1] is Ellipsis else members
         return tuple(_value(name, *pair) for pair in zip(kinds, value, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return value
     if origin is Literal and value in members:
         return value
     if kind is Path and isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import warnings
@@ -71,6 +72,10 @@ _PRESET = "--preset NAME DIR stands for the table and its flags: hc18 is the HC1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    # Where the terminal has no letter for it, a name is spelled in numbers.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
         options = _parser().parse_args(_config_first(given))

@@ -40,6 +40,7 @@ def all_or_none(folder: Path) -> Iterator[Path]:
 
 def check_writable(path: Path, flag: str = "--out") -> None:
     """Raises InputError if a file or folder of that path cannot be written; leaves nothing."""
+    check_unicode(path)
     try:
         for part in path.parts:
             if len(os.fsencode(part)) > _NAME_MAX:
@@ -47,6 +48,8 @@ def check_writable(path: Path, flag: str = "--out") -> None:
         ancestor = _existing(path)
         if not ancestor.is_dir() and ancestor != path:
             raise InputError(f"{flag} {_short(path)}: {_short(ancestor)} is a file, not a folder")
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise InputError(f"{flag} {_short(path)} is neither a file nor a folder")
         folder = ancestor if ancestor.is_dir() else ancestor.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -55,6 +58,12 @@ def check_writable(path: Path, flag: str = "--out") -> None:
             raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{flag} {_short(path)} cannot be written: {reason}") from error
+
+
+def check_unicode(path: Path) -> None:
+    """Raises InputError if a path is not Unicode, which nothing that names it could hold."""
+    if any("\udc80" <= character <= "\udcff" for character in str(path)):
+        raise InputError(f"{os.fsencode(path)!r} is no Unicode name: rename it")
 
 
 def _existing(path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +21,18 @@ from finecorr.data.images import Images
 from finecorr.data.module import ImageDataset
 from finecorr.data.names import BETWEEN, find_file, subjects
 from finecorr.data.records import read_record, write_record
-from finecorr.data.table import ImageTable, TableOptions, read_table
-from finecorr.errors import InputError
+from finecorr.data.table import SPLITS as KNOWN_SPLITS
+from finecorr.data.table import ImageTable, TableOptions, check_options, read_table
+from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_writable
 from finecorr.models import training
 from finecorr.runs import (
+    BLAND_ALTMAN,
+    CONFIG,
     METRICS,
+    PREDICTIONS,
+    SCATTER,
     SPLITS,
     Evaluation,
     absolute,
@@ -35,6 +41,7 @@ from finecorr.runs import (
 )
 
 WITHIN_GROUPS = "within_groups.csv"
+_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
 Per = Literal["row", "subject"]
 """What there is one prediction for."""
 
@@ -70,18 +77,24 @@ def evaluate(
         InputError: the run, the table or an image is at fault; nothing was written.
     """
     check_writable(out)
-    if (out / METRICS).exists() and not overwrite:
-        raise InputError(f"{out} already holds an evaluation: choose another, or use --overwrite")
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file, not a folder")
+    there = [name for name in _EVALUATION if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{out} already holds {', '.join(there)}: choose another, or use --overwrite"
+        )
+    if (out / bundle.FILE).exists():
+        raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
     if within_groups and predict_per == "subject":
         raise InputError("--within-groups needs several predictions for a subject, not one")
     model = bundle.load(run)
     options = _overridden(model.table, overrides)
-    if len(options.target_columns) != len(model.table.target_columns):
-        raise InputError(f"the model predicts {list(model.table.target_columns)}, in this order")
     whole = read_table(options)
-    keep = whole.labelled & (all_rows | ~_seen(run, whole, options, model.table))
+    seen = np.zeros(len(whole), dtype=np.bool_)
+    if not all_rows:
+        seen = _seen(run, whole, options, model.table)
+    keep = whole.labelled & ~seen
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
     for column, labels in zip(
@@ -145,6 +158,8 @@ def predict(
     options = _overridden(model.table, overrides)
     if pixel_size is not None and pixel_size != "file" and not 0 < pixel_size < float("inf"):
         raise InputError(f"--pixel-size must be positive, or file, not {pixel_size}")
+    if pixel_size is not None and not any(options.lengths):
+        raise InputError("--pixel-size is for lengths, and the model predicts none")
     table = _unlabelled(options, pixel_size is None, predict_per)
     if isinstance(pixel_size, float):
         table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
@@ -236,7 +251,18 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
         implied |= {"group_column": None, "group_pattern": None}
     if "frame_column" in overrides or "all_frames" in overrides:
         implied |= {"frame_column": None, "all_frames": False}
-    return absolute(replace(trained, **{**implied, **overrides}))
+    options = absolute(replace(trained, **{**implied, **overrides}))
+    check_options(options)
+    names, before = options.target_columns, trained.target_columns
+    if len(names) != len(before) or (names != before and set(names) == set(before)):
+        raise InputError(f"the model predicts {list(before)}, in this order")
+    if options.lengths != trained.lengths:
+        lengths = [name for name, length in zip(before, trained.lengths, strict=True) if length]
+        raise InputError(
+            f"the model has learnt {', '.join(lengths) or 'no target'} as a length: that cannot be "
+            "changed with --pixel-size-column or --length-columns"
+        )
+    return options
 
 
 def _seen(
@@ -244,8 +270,14 @@ def _seen(
 ) -> NDArray[np.bool_]:
     """`(n,)`: whether training or validation have seen the row's image, or its subject."""
     if not (run / SPLITS).exists() or trained.image_root is None:
-        return np.zeros(len(table), dtype=np.bool_)
+        raise InputError(
+            f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
+        )
     record = read_record(run / SPLITS, ["image", "group", "split"])
+    if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
+        raise InputError(
+            f"{run / SPLITS} is damaged: it does not say which rows are in which split"
+        )
     record = record[record["split"] != "test"]
     found = [
         find_file(trained.image_root, name)
@@ -256,9 +288,20 @@ def _seen(
     seen = np.array(
         [any(os.path.realpath(path) in seen_images for path in row) for row in table.images]
     )
+    known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
+    named = known | np.isin(table.names, np.array(record["image"].to_list(), dtype=np.str_))
+    root = trained.image_root if options.image_root is None else options.image_root
     # Under another root, a subject of the same name is somebody else.
-    if options.image_root == trained.image_root:
-        seen |= np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
+    if os.path.realpath(root) == os.path.realpath(trained.image_root):
+        return np.asarray(seen | known)
+    if (named & ~seen).any():
+        warnings.warn(
+            f"{(named & ~seen).sum()} rows have images or subjects with the names of those that "
+            f"training has seen in {trained.image_root}; as {root} is another folder, they are "
+            "taken for others",
+            InputWarning,
+            stacklevel=2,
+        )
     return seen
 
 
@@ -279,6 +322,8 @@ def _write_page(
 ) -> None:
     config = read_config(run)
     loss = config.get("loss", run.resolve().name)
+    if not isinstance(loss, str):
+        raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
     everywhere = np.full(table.targets.shape, np.nan)
     everywhere[evaluated] = predictions
     height, width = model.images.image_size

@@ -6,6 +6,7 @@ import platform
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -22,6 +23,7 @@ import finecorr
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
+from finecorr.errors import InputWarning
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
 from finecorr.evaluation.report.thumbnails import thumbnail
 from finecorr.evaluation.suspects import SUSPICIOUS
@@ -80,6 +82,15 @@ def write_page(
     """
     runs = [run for predictor in predictors for run in predictor.runs]
     outliers = _outliers(runs if trained_on else [])
+    gone = ~outliers["row"].isin(table.rows)
+    if gone.any():
+        warnings.warn(
+            f"{gone.sum()} labels that the loss set aside are of rows which {table.source} no "
+            "longer has: the page leaves them out",
+            InputWarning,
+            stacklevel=2,
+        )
+        outliers = outliers[~gone]
     predicted = np.any([np.isfinite(p.predictions).any(axis=1) for p in predictors], axis=0)
     shown = np.flatnonzero(predicted | np.isin(table.rows, outliers["row"].to_numpy()))
     table = table.take(shown)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import ImageDataModule, ImageDataset
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.table import ImageTable, TableOptions, check_target, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
@@ -35,6 +38,11 @@ METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
 SCATTER = "scatter.png"
 BLAND_ALTMAN = "bland_altman.png"
+_WRITTEN = (
+    *(CONFIG, SPLITS, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE),
+    *(training.LOGS, training.CHECKPOINTS),
+)
+_REPLACED = ".replaced"
 
 
 @dataclass(frozen=True)
@@ -129,42 +137,47 @@ def train(
             "group": table.groups,
             "split": splits,
             "label_replaced": replaced.astype(int),
+            "content": _contents(table),
         }
     )
     if run_options.resume:
-        _check_same_rows(out, record)
+        _check_same(out, record)
     images = Images(table, image_options)
     lengths = table_options.lengths
     dataset = ImageDataset(table, images, lengths, targets)
-    if run_options.overwrite:
-        _remove_run(out)
+    for i, name in enumerate(table.target_columns):
+        if lengths[i]:
+            check_target(table.source, f"{name} in pixels", dataset.targets[:, i])
     out.mkdir(parents=True, exist_ok=True)
-    _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    write_record(out / SPLITS, record)
-
-    data = ImageDataModule(
-        dataset,
-        splits,
-        Augmentation(augmentation_options, lengths=all(lengths)),
-        batch_size=training_options.batch_size,
-        workers=0 if images.in_memory else training_options.loading_workers,
-        seed=training_options.seed,
-    )
-    architecture = Architecture(
-        training_options.network,
-        3 if image_options.rgb else 1,
-        image_options.image_size,
-        len(table.target_columns),
-    )
-    trained = training.train(data, architecture, training_options, out, resume=run_options.resume)
-    if trained.outliers is not None:
-        counts = outliers.outlier_table(trained.outliers, table, targets)
-        write_record(out / outliers.FILE, counts)
-    tested, predictions = training.predict(trained.regressor, data.rows("test"))
-    evaluation = evaluate_predictions(table.take(tested), predictions, out)
-    # The model comes last: a folder that has it is finished.
-    bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
-    shutil.rmtree(out / training.CHECKPOINTS)
+    with _in_place_of_another(out) if run_options.overwrite else nullcontext():
+        _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_record(out / SPLITS, record)
+        data = ImageDataModule(
+            dataset,
+            splits,
+            Augmentation(augmentation_options, lengths=all(lengths)),
+            batch_size=training_options.batch_size,
+            workers=0 if images.in_memory else training_options.loading_workers,
+            seed=training_options.seed,
+        )
+        architecture = Architecture(
+            training_options.network,
+            3 if image_options.rgb else 1,
+            image_options.image_size,
+            len(table.target_columns),
+        )
+        trained = training.train(
+            data, architecture, training_options, out, resume=run_options.resume
+        )
+        if trained.outliers is not None:
+            counts = outliers.outlier_table(trained.outliers, table, targets)
+            write_record(out / outliers.FILE, counts)
+        tested, predictions = training.predict(trained.regressor, data.rows("test"))
+        evaluation = evaluate_predictions(table.take(tested), predictions, out)
+        # The model comes last: a folder that has it is finished.
+        bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
+        shutil.rmtree(out / training.CHECKPOINTS)
+    shutil.rmtree(out / _REPLACED, ignore_errors=True)
     return evaluation
 
 
@@ -253,22 +266,41 @@ def _differences(out: Path, config: dict[str, Any]) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name in config if config[name] != before.get(name)]
 
 
+@contextmanager
+def _in_place_of_another(out: Path) -> Iterator[None]:
+    """Lays the run that is in the folder aside until another has taken its place.
+
+    It comes back if that fails, and stays in `.replaced` while it is interrupted. What else is in
+    the folder is not touched.
+    """
+    aside = out / _REPLACED
+    if aside.exists():  # by a call that was interrupted, of which this is the next
+        _remove_run(out)
+    else:
+        aside.mkdir()
+        for name in _WRITTEN:
+            if (out / name).exists():
+                (out / name).rename(aside / name)
+    try:
+        yield
+    except training.Interrupted:
+        raise
+    except Exception:
+        _remove_run(out)
+        for path in aside.iterdir():
+            path.rename(out / path.name)
+        aside.rmdir()
+        raise
+
+
 def _remove_run(out: Path) -> None:
     """Removes what a run writes, and nothing else that may be in its folder."""
-    files = (
-        CONFIG,
-        SPLITS,
-        outliers.FILE,
-        METRICS,
-        PREDICTIONS,
-        SCATTER,
-        BLAND_ALTMAN,
-        bundle.FILE,
-    )
-    for name in files:
-        (out / name).unlink(missing_ok=True)
-    for name in (training.LOGS, training.CHECKPOINTS):
-        shutil.rmtree(out / name, ignore_errors=True)
+    for name in _WRITTEN:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _split(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
@@ -291,10 +323,30 @@ def _replace_training_labels(
     return targets, replaced
 
 
-def _check_same_rows(out: Path, record: pd.DataFrame) -> None:
+def check_same_table(out: Path, table: ImageTable) -> None:
+    """Raises InputError if the run in the folder was started with other rows, labels, weights or
+    pixel sizes."""
+    if not (out / SPLITS).exists():
+        return
+    record = {"row": table.rows, "image": table.names, "group": table.groups}
+    _check_same(out, pd.DataFrame({**record, "content": _contents(table)}))
+
+
+def _check_same(out: Path, record: pd.DataFrame) -> None:
     before = read_record(out / SPLITS, list(record.columns))
     if before.to_numpy().tolist() != record.astype(str).to_numpy().tolist():
-        raise InputError(f"the table is no longer the one that {out} was started with")
+        raise InputError(
+            f"the table is no longer the one that {out} was started with: choose another --out"
+        )
+
+
+def _contents(table: ImageTable) -> list[str]:
+    """A fingerprint of what each row says beside its image and subject."""
+    numbers: list[NDArray[Any]] = [table.targets]
+    for column in (table.weights, table.pixel_sizes, table.frames):
+        numbers.append(np.full((len(table), 1), -1.0) if column is None else column[:, None])
+    rows = np.concatenate(numbers, axis=1, dtype=np.float64)
+    return [f"x{zlib.crc32(row.tobytes()):08x}" for row in rows]
 
 
 def evaluate_predictions(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from finecorr import pages
 from finecorr.comparison.execution import Executor, Failure, execute, log_of
 from finecorr.comparison.page import write_page
-from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
+from finecorr.comparison.plan import RUNS, ComparisonOptions, Data, Run, plan
 from finecorr.comparison.processes import processes
 from finecorr.comparison.summary import (
     CRITERION,
@@ -24,12 +25,12 @@ from finecorr.comparison.summary import (
 from finecorr.comparison.tables import ranking_text, table_text
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
-from finecorr.data.table import read_table
+from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_writable, replacing
 from finecorr.models.training import TrainingOptions
-from finecorr.runs import PREDICTIONS, differences
+from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences
 
 RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
@@ -75,11 +76,12 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     data.images.check()
     data.augmentation.check()
     check_writable(options.out)
-    if options.out.exists() and not options.out.is_dir():
-        raise InputError(f"--out {options.out} is a file, not a folder")
+    _check_out(options.out)
     runs = plan(options, data, training)
     _check_unchanged(runs, options.out)
     table = read_table(data.table)
+    for run in runs:
+        check_same_table(run.folder, table)
     for fold in range(1, options.folds + 1):
         split_table(
             table, runs[0].options.split_fractions, training.seed, Fold(fold, options.folds)
@@ -88,7 +90,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
-    predictions = pd.concat([_predictions(run) for run in finished], ignore_index=True)
+    predictions = pd.concat([_predictions(run, table) for run in finished], ignore_index=True)
     if shared_trainings(predictions).empty:
         reasons = "; ".join(map(explain, failures))
         raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
@@ -151,6 +153,13 @@ def _executor(options: ComparisonOptions) -> Executor:
     return processes(options.workers)
 
 
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file, not a folder")
+    if out.exists() and any(out.iterdir()) and not (out / RUNS).is_dir():
+        raise InputError(f"{out} is not empty, and holds no comparison: choose another folder")
+
+
 def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
     changed: dict[str, list[str]] = {}
     for run in runs:
@@ -166,11 +175,24 @@ def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
         )
 
 
-def _predictions(run: Run) -> pd.DataFrame:
+def _predictions(run: Run, table: ImageTable) -> pd.DataFrame:
     """`loss`, `fold`, `seed`, `row`, `image`, `group`, `target`, `truth`, `prediction`."""
     targets = run.data.table.target_columns
     numbers = [*targets, *(f"predicted {target}" for target in targets)]
     wide = read_record(run.folder / PREDICTIONS, ["image", "group"], numbers, ["row"])
+    splits = read_record(run.folder / SPLITS, ["split"], whole=["row"])
+    tested = splits["row"][splits["split"] == "test"]
+    expected = table.rows[table.labelled & np.isin(table.rows, tested)]
+    predicted = wide[[f"predicted {target}" for target in targets]]
+    truth = table.targets[np.isin(table.rows, expected)]
+    if wide["row"].tolist() != expected.tolist() or not (
+        np.isfinite(predicted).all(axis=None)
+        and np.allclose(wide[list(targets)], truth, equal_nan=True)
+    ):
+        raise InputError(
+            f"{run.folder / PREDICTIONS} is damaged: it is not of the rows of the test split; "
+            f"remove {run.folder} to train again"
+        )
     parts = []
     for target in targets:
         part = wide[["row", "image", "group"]].assign(

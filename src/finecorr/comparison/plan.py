@@ -20,6 +20,7 @@ from finecorr.runs import CONFIG, RunOptions
 
 VARIANT = "@"
 """Between the name of a loss and that of a variant of it."""
+RUNS = "runs"
 _MOST = 1000
 """Folds, seeds, or trainings at a time."""
 
@@ -163,7 +164,7 @@ def _runs(
 ) -> Iterator[Run]:
     seeds = range(first_seed, first_seed + options.seeds)
     for seed, fold, loss in itertools.product(seeds, range(1, options.folds + 1), trainings):
-        folder = options.out / "runs" / loss / f"fold-{fold}" / f"seed-{seed}"
+        folder = options.out / RUNS / loss / f"fold-{fold}" / f"seed-{seed}"
         yield Run(
             loss,
             fold,

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from finecorr import bundle
@@ -70,9 +71,14 @@ def _of_comparison(folder: Path) -> pd.DataFrame:
         )
     names, numbers = ["image", "group", "target"], ["label", "prediction", "score"]
     suspects = read_record(folder / SUSPECTS, names, numbers, ["row"])
+    if suspects[["label", "prediction"]].isin([np.inf, -np.inf, np.nan]).any(axis=None):
+        raise InputError(f"{folder / SUSPECTS} is damaged: it holds what is no number")
     return suspects[["row", *names, *numbers]]
 
 
 def _options(kind: Any, config: dict[str, Any]) -> Any:
     names = [option.name for option in fields(kind) if option.name in config]
-    return kind(**{name: config[name] for name in names})
+    try:
+        return bundle.from_plain(kind, {name: config[name] for name in names}, partly=True)
+    except ValueError as error:
+        raise InputError(f"{CONFIG} of the run is damaged: {error}") from error

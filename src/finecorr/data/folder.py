@@ -61,12 +61,20 @@ def read_folder(folder: Path, options: TableOptions) -> ImageTable:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not _hidden(name)]
-        for name in files:
-            path = Path(place, name)
-            if not _hidden(name) and path.is_file():
-                yield path
+    seen = set()
+
+    def cannot(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    for place, folders, files in os.walk(folder, onerror=cannot, followlinks=True):
+        # A link may lead back to where it is.
+        seen.add(os.path.realpath(place))
+        folders[:] = [
+            name
+            for name in folders
+            if not _hidden(name) and os.path.realpath(Path(place, name)) not in seen
+        ]
+        yield from (Path(place, name) for name in files if not _hidden(name))
 
 
 def _hidden(name: str) -> bool:
@@ -74,6 +82,8 @@ def _hidden(name: str) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
+    if not path.is_file():
+        return False  # a link to nowhere, a device
     try:
         return is_picture(path)
     except Exception:  # What is broken is an image, so that it is named as such.

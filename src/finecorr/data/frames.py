@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from finecorr.errors import InputError
+from finecorr.files import check_unicode
 
 _TEXT = (".csv", ".tsv", ".tab", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -34,6 +35,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _FAULTS_SHOWN = 20
+csv.field_size_limit(2**31 - 1)  # outlines of organs, in a column that nobody asked for
 _SPELLED = 200
 """Characters of a cell or name that a message shows."""
 
@@ -82,6 +84,7 @@ def read_frame(path: Path, wanted: Sequence[str], layout: Format | None = None) 
             columns have the same name.
     """
     layout = layout or Format()
+    check_unicode(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.name, _siblings(path), 3)
         hint = f"; in that folder there are: {', '.join(near)}" if near else ""

@@ -62,8 +62,7 @@ class ImageDataset(Dataset[Batch]):
         labels = table.targets if targets is None else targets
         self.targets = labels[self.rows] / self.units
         weights = np.ones(len(table)) if table.weights is None else table.weights
-        # Only their ratios count: float32 may not hold the weights themselves.
-        self.weights = (weights / (weights.max() or 1))[self.rows]
+        self.weights = weights[self.rows]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -114,6 +113,9 @@ class ImageDataModule(L.LightningDataModule):
             for name in np.unique(splits)
         }
         """For each split, its images with a label."""
+        # Only the ratios of those that are trained on count, which float32 can hold.
+        largest = dataset.weights[self.indices["train"]].max()
+        dataset.weights = np.minimum(dataset.weights / largest, 1)
 
     def training_targets(self) -> NDArray[np.float64]:
         """`(n, targets)`: the training labels as the network learns them."""

@@ -17,6 +17,7 @@ from finecorr.errors import InputError
 
 BETWEEN = " | "
 """Between the names of several images of a row."""
+_LONGEST = 1000
 
 
 def find_images(
@@ -76,14 +77,15 @@ def subjects_of_rows(
     row's first file; an empty one, or two in a row, are added to the faults."""
     if column is not None:
         groups = frame.cells[column].map(_subject)
-        faults += wrong_cells(frame, column, (groups == "").to_numpy(), "a subject")
+        wrong = ((groups == "") | (groups.str.len() > _LONGEST)).to_numpy(dtype=np.bool_)
+        faults += wrong_cells(frame, column, wrong, f"a subject of 1 to {_LONGEST} characters")
         return np.array(groups.to_list(), dtype=np.str_)
     places = [f"row {row}" for row in frame.rows]
     of_column = []
     for files in zip(*images, strict=True):
-        found, wrong = subjects(files, places, pattern)
+        found, missing = subjects(files, places, pattern)
         of_column.append(found)
-        faults += wrong
+        faults += missing
     for others in of_column[1:] if pattern is not None else []:
         faults += [
             f"row {row}: its images are of two subjects, {str(one)!r} and {str(other)!r}"

@@ -15,9 +15,10 @@ from finecorr.data import names
 from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
 from finecorr.data.numbers import Numbers, read_numbers, wrong_cells
 from finecorr.errors import InputError
+from finecorr.files import check_unicode
 
 SPLITS = ("train", "validation", "test")
-RECORDED = ("row", "image", "group")
+RECORDED = ("row", "image", "group", "frame", "rows")
 """Columns of our own beside those of the targets."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
 _COLUMNS_SHOWN = 12
@@ -190,7 +191,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         InputError: the table or something in it is missing or wrong; all the rows at fault are
             named.
     """
-    _check_options(options)
+    check_options(options)
     source = options.table
     frame = read_frame(source, _wanted(options), options.format)
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
@@ -230,7 +231,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     raise_faults(source, faults)
     if need_targets:
         for name, values in zip(options.target_columns, table.targets.T, strict=True):
-            _check_target(source, name, values)
+            check_target(source, name, values)
         if table.weights is not None and not (table.weights[table.labelled] > 0).any():
             raise InputError(
                 f"{source}: column {options.weight_column!r} is 0 in every row with a label: "
@@ -248,7 +249,9 @@ def _wanted(options: TableOptions) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def _check_options(options: TableOptions) -> None:
+def check_options(options: TableOptions) -> None:
+    """Raises InputError if options contradict each other."""
+    check_unicode(options.image_root or options.table)
     if options.group_column is not None and options.group_pattern is not None:
         raise InputError("give --group-column or --group-pattern, not both")
     if options.frame_column is not None and options.all_frames:
@@ -347,7 +350,8 @@ def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.s
     return np.array(named.fillna("").to_list(), dtype=np.str_)
 
 
-def _check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:
+def check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:
+    """Raises InputError if there is nothing to learn in labels, or float32 cannot hold them."""
     known = values[np.isfinite(values)]
     if len(known) == 0:
         raise InputError(f"{source}: target column {column!r} has no value at all")

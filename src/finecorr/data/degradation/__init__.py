@@ -208,5 +208,10 @@ def _check_out(folder: Path, options: DegradationOptions) -> None:
             raise InputError(
                 f"{out} already holds degraded images: choose another folder, or use --overwrite"
             )
-    elif out.exists() and any(out.iterdir()) and not (out / IMAGES).is_dir():
-        raise InputError(f"{out} is not empty: choose another folder")
+    elif (
+        out.exists() and any(out.iterdir()) and not (options.overwrite and (out / IMAGES).is_dir())
+    ):
+        raise InputError(
+            f"{out} is not empty: choose another folder, or use --overwrite if its {IMAGES} are of "
+            "a call that was interrupted"
+        )

@@ -61,7 +61,9 @@ def check_limit(megapixels: float) -> None:
 
 
 def check_size(header: Header, megapixels: float) -> None:
-    """Raises ValueError if a frame has more pixels than that."""
+    """Raises ValueError if there is no frame, or one has more pixels than that."""
+    if header.frames < 1:
+        raise ValueError(f"it says that it has {header.frames} frames")
     if header.height * header.width > megapixels * 1e6:
         raise ValueError(
             f"it has {header.width} x {header.height} pixels, more than --max-megapixels "

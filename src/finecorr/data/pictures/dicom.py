@@ -37,7 +37,10 @@ def header(path: Path) -> Header:
     if "Rows" not in dataset:
         raise ValueError("this DICOM file holds no pixels")
     frames = dataset.get("NumberOfFrames")
-    return Header(int(dataset.Rows), int(dataset.Columns), int(frames or 1))
+    frames = 1 if frames is None else int(frames)
+    if frames > path.stat().st_size:
+        raise ValueError(f"it says that it has {frames} frames, and is too short for them")
+    return Header(int(dataset.Rows), int(dataset.Columns), frames)
 
 
 def read(path: Path, frame: int) -> Picture:
@@ -70,10 +73,14 @@ def _dataset(path: Path) -> Dataset:
 
 def _of_frame(dataset: Dataset, frame: int) -> Dataset:
     """What is said of all frames, or of this one, where a file of one frame says it."""
-    flat = Dataset()
-    flat.update(dataset)
     shared, single = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
     groups = [*dataset.get(shared, [])[:1], *dataset.get(single, [])[frame : frame + 1]]
+    if not groups:
+        return dataset
+    flat = Dataset()
+    flat.update(dataset)
+    flat.file_meta = dataset.file_meta
+    flat.set_original_encoding(*dataset.original_encoding)
     for group in groups:
         for element in group:
             if element.VR == "SQ" and element.value:
@@ -101,7 +108,7 @@ def _in_unit(dataset: Dataset, stored: Values) -> tuple[Values, float | None, fl
     ends = np.array(_stored_range(dataset), dtype=np.float64)
     if stored.dtype.kind == "f" or "FloatPixelData" in dataset:
         ends[:] = np.nan
-    if "ModalityLUTSequence" in dataset:
+    if dataset.get("ModalityLUTSequence"):
         values = apply_modality_lut(stored, dataset)
         lowest, highest = 0.0, 2.0 ** int(dataset.ModalityLUTSequence[0].LUTDescriptor[2]) - 1
         return values, lowest, highest

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from finecorr.data.pictures.picture import Header, Picture, Values
 
@@ -29,7 +30,7 @@ SUFFIXES = frozenset(
 Image.MAX_IMAGE_PIXELS = None
 
 _PHOTOMETRIC, _SUBFILE, _SAMPLE_FORMAT, _BITS = 262, 254, 339, 258
-_WHITE_IS_ZERO, _REDUCED, _UNSIGNED = 0, 1, 1
+_WHITE_IS_ZERO, _REDUCED, _UNSIGNED, _SIGNED = 0, 1, 1, 2
 
 
 def is_raster(path: Path) -> bool:
@@ -44,7 +45,13 @@ def is_raster(path: Path) -> bool:
 def header(path: Path) -> Header:
     """What the file says before it is decoded."""
     with _open(path) as image:
-        return Header(image.height, image.width, len(_pages(image)))
+        pages = _pages(image)
+        sizes = []
+        for page in pages if image.format == "TIFF" else pages[:1]:  # Others have one size.
+            image.seek(page)
+            sizes.append(image.size)
+        width, height = max(sizes, key=math.prod)
+        return Header(height, width, len(pages))
 
 
 def read(path: Path, frame: int) -> Picture:
@@ -59,15 +66,20 @@ def read(path: Path, frame: int) -> Picture:
         if upright.has_transparency_data and upright.mode != "I;16":
             # On black, which is what there is around a picture.
             channels = np.asarray(upright.convert("RGBA"))
-            valid = channels[..., 3] > 0
-            share = channels[..., 3:].astype(np.float32) / 255
-            values: Values = channels[..., :3] * share if (share < 1).any() else channels[..., :3]
+            values: Values = channels[..., :3]
+            if channels[..., 3].min() < 255:
+                valid = channels[..., 3] > 0
+                values = values * (channels[..., 3:].astype(np.float32) / 255)
             lowest, highest = 0.0, 255.0
         else:
             values = np.asarray(_plain(upright))
             values = values.astype(values.dtype.newbyteorder("="), copy=False)
-            if tags.get(_BITS) == (32,) and tags.get(_SAMPLE_FORMAT, (1,)) == (_UNSIGNED,):
-                values = values.view(np.uint32)  # Pillow has no mode for it
+            # Types that Pillow has no mode for.
+            kind = (tags.get(_BITS), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
+            if kind == ((32,), (_UNSIGNED,)):
+                values = values.view(np.uint32)
+            elif kind == ((8,), (_SIGNED,)) and values.ndim == 2:
+                values = values.view(np.int8)
             lowest, highest = _range(values)
     return Picture(
         values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0),
@@ -85,8 +97,13 @@ def _open(path: Path) -> Iterator[Image.Image]:
     formats = [*_BY_CONTENT, _BY_SUFFIX.get(path.suffix.lower())]
     # Of a name, Pillow maps the file into memory, where it forgets the orientation of a TIFF.
     known = [name for name in formats if name in Image.OPEN]
-    with path.open("rb") as file, Image.open(file, formats=known) as image:
-        yield image
+    with path.open("rb") as file:
+        try:
+            image = Image.open(file, formats=known)
+        except UnidentifiedImageError as error:
+            raise ValueError("it is damaged, or in a format that is not read here") from error
+        with image:
+            yield image
 
 
 def _pages(image: Image.Image) -> list[int]:
@@ -101,7 +118,7 @@ def _pages(image: Image.Image) -> list[int]:
         image.seek(page)
         if not _tag(image, _SUBFILE) & _REDUCED:
             pages.append(page)
-    return pages
+    return pages or list(range(count))
 
 
 def _tag(image: Any, tag: int) -> int:
