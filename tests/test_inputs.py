@@ -18,6 +18,7 @@ import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -219,6 +220,10 @@ READ = {
     "exponents": Read(
         _csv(lambda lines: [lines[0], *(f"{NAMES[i]},{i}E-2,p{i}" for i in range(COUNT))]),
         targets=[i / 100 for i in range(COUNT)],
+    ),
+    "a long cell that nobody asked for": Read(
+        _csv(lambda lines: [lines[0] + ",x", *(f"{line},{'7' * 200_000}" for line in lines[1:])]),
+        WHO,
     ),
     "thousands of columns": Read(
         _csv(
@@ -436,6 +441,24 @@ def _text_beside(name: str, content: str | bytes) -> Callable[[Path], None]:
     return make
 
 
+def _changed_config(folder: Path, **changes: Any) -> list[str]:
+    path = folder / "run" / "config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+    return []
+
+
+def _others_images(folder: Path) -> Path:
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "precious.png").write_text("years of work")
+    return folder
+
+
+def _beside(folder: Path, name: str) -> Path:
+    (folder / "there").mkdir()
+    (folder / "there" / name).write_text("image\n")
+    return folder / "there"
+
+
 def _torn(folder: Path) -> None:
     """The two rows of each subject are in two splits, and its name is spelled with a space."""
     _column("part", ["train", "test"] * (COUNT // 2))(folder)
@@ -640,7 +663,7 @@ REFUSED: dict[str, Refused] = {
     ),
     "an EPS called PNG": (
         _train(make=_picture("03.png", lambda path: Image.new("L", (8, 8)).save(path, "EPS"))),
-        ["row 5: ", "cannot identify image file"],
+        ["row 5: ", "a format that is not read here"],
     ),
     "a picture beyond the limit": (
         _train("--max-megapixels", "0.00004"),
@@ -649,6 +672,10 @@ REFUSED: dict[str, Refused] = {
     "no pixel sizes anywhere": (
         _train("--length-columns", "target"),
         ["00.png has no pixel size", "--pixel-size-column"],
+    ),
+    "a subject of 100,000 characters": (
+        _train("--group-column", "who", make=_column("who", "x" * 100_000, [3])),
+        ["row 5: column 'who' is", "not a subject of 1 to 1000 characters"],
     ),
     # Flags
     "an unknown flag": (_train("--epoch-count", "3"), ["--epoch-count"]),
@@ -779,6 +806,61 @@ REFUSED: dict[str, Refused] = {
     "a configuration of a run that is a list": (
         _evaluate(_text_beside("run/config.yaml", "- mse\n")),
         ["config.yaml is damaged: it names no options"],
+    ),
+    "a run that does not say what it has seen": (
+        _evaluate(lambda folder: (folder / "run" / "splits.csv").unlink()),
+        ["splits.csv is missing", "--all-rows"],
+    ),
+    "splits with unknown names": (
+        _evaluate(_text_beside("run/splits.csv", "image,group,split\n00.png,p0,zzz\n")),
+        ["splits.csv is damaged: it does not say"],
+    ),
+    "splits without rows": (
+        _evaluate(_text_beside("run/splits.csv", "image,group,split\n")),
+        ["splits.csv is damaged: it does not say"],
+    ),
+    "a run whose loss is a list": (
+        _evaluate(_text_beside("run/config.yaml", "loss: [1]\n")),
+        ["config.yaml is damaged: its loss is [1]"],
+    ),
+    "suspects of a run with words for numbers": (
+        lambda folder: [
+            *("suspects", str(folder / "run")),
+            *_changed_config(folder, epochs="many"),
+        ],
+        ["config.yaml of the run is damaged: its epochs is 'many'"],
+    ),
+    "suspects of a run of half an epoch": (
+        lambda folder: ["suspects", str(folder / "run"), *_changed_config(folder, epochs=1.5)],
+        ["config.yaml of the run is damaged: its epochs is 1.5"],
+    ),
+    "a folder of somebody else's images to degrade into": (
+        lambda folder: [
+            *("degrade", str(folder), "--out", str(_others_images(folder.parent / "others"))),
+        ],
+        ["others is not empty"],
+    ),
+    "an evaluation where predictions are": (
+        lambda folder: [
+            *("evaluate", str(folder / "run"), "--out", str(_beside(folder, "predictions.csv"))),
+        ],
+        ["already holds predictions.csv"],
+    ),
+    "a comparison where other files are": (
+        lambda folder: ["compare", str(folder / "table.csv"), "--out", str(folder)],
+        ["is not empty, and holds no comparison"],
+    ),
+    "a device to predict into": (
+        _predict(lambda _: None, "--overwrite", "--out", "/dev/null"),
+        ["/dev/null is neither a file nor a folder"],
+    ),
+    "two targets of a model of one": (
+        _predict(lambda _: None, "--target-columns", "a", "b"),
+        ["the model predicts ['head circumference (mm)']"],
+    ),
+    "lengths that the model has not learnt as such": (
+        _predict(lambda _: None, "--length-columns", "target", "--target-columns", "other"),
+        ["--length-columns: 'target' is none of --target-columns"],
     ),
     "within subjects of whom there is one prediction": (
         _evaluate(lambda _: None, "--within-groups", "--predict-per", "subject"),

@@ -22,6 +22,7 @@ from finecorr import bundle
 from finecorr.cli import main
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.lengths import pixel_sizes
+from finecorr.data.records import read_record, write_record
 from finecorr.data.table import TableOptions, read_table
 from finecorr.errors import InputError, InputWarning
 
@@ -106,6 +107,15 @@ def test_subjects_whose_names_look_like_missing_values(
     assert "is no longer the one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["NA", "a\rb", "a\nb", 'a "b", c', "=1+1", "\u2028", " ", "007"])
+def test_what_is_recorded_is_read_back(tmp_path: Path, name: str) -> None:
+    frame = pd.DataFrame({"group": [name, "b"], name: ["c", name], "row": [2, 3]})
+    write_record(tmp_path / "a.csv", frame)
+    assert read_record(tmp_path / "a.csv", ["group"], whole=["row"])["group"][0] == name
+    if name.strip():
+        assert read_record(tmp_path / "a.csv", [name])[name].tolist() == ["c", name]
+
+
 def test_a_comparison_of_odd_names(data: Path, tmp_path: Path) -> None:
     frame = _frame(data)
     odd = {"000": "NA", "001": "None", "002": "a\nb"}
@@ -134,6 +144,107 @@ def test_weights_are_relative(data: Path, tmp_path: Path) -> None:
     _same_weights(*runs)
 
 
+def test_weights_of_rows_that_are_not_trained_on_count_for_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    frame = _frame(data)
+    frame["part"] = np.where(np.arange(len(frame)) % 4 == 0, "test", "train")
+    frame["who"] = frame["filename"]
+    runs = []
+    for weight in (1.0, 1e300):
+        frame["w"] = np.where(frame["part"] == "test", weight, 1e-300)
+        frame.to_csv(data / "table.csv", index=False)
+        runs.append(tmp_path / f"{weight:g}")
+        flags = [*_flags(data)[:-4], "--group-column", "who", "--split-column", "part"]
+        flags += ["--weight-column", "w", *SHORT, "--out", str(runs[-1])]
+        assert main(["train", *flags]) == 0
+    _same_weights(*runs)
+
+
+def test_a_changed_table_is_another(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*_flags(data), *SHORT, "--epochs", "1"]
+    comparison = ["--folds", "2", "--seeds", "1", "--losses", "mse", "--out", str(tmp_path / "c")]
+    assert main(["train", *flags, "--out", str(tmp_path / "run")]) == 0
+    assert main(["compare", *flags, *comparison]) == 0
+    frame = _frame(data)
+    frame[TARGET] *= 1.5
+    frame.to_csv(data / "table.csv", index=False)
+    capsys.readouterr()
+    (tmp_path / "run" / bundle.FILE).unlink()
+    assert main(["train", *flags, "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert main(["compare", *flags, *comparison]) == 2
+    assert capsys.readouterr().err.count("the table is no longer the one") == 2
+
+
+def test_damaged_predictions_of_a_comparison(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c"
+    flags = [*_flags(data), *SHORT, "--epochs", "1", "--folds", "2", "--seeds", "1"]
+    command = ["compare", *flags, "--losses", "mse", "--out", str(out)]
+    assert main(command) == 0
+    path = out / "runs" / "mse" / "fold-1" / "seed-0" / "predictions.csv"
+    whole = path.read_text().splitlines()
+    for lines in (whole[:1], whole[:2], [whole[0], *whole[1:], *whole[1:]], whole[::-1]):
+        path.write_text("\n".join(lines))
+        assert main(command) == 2
+        assert "predictions.csv is damaged" in capsys.readouterr().err
+
+
+def test_a_run_stays_until_another_has_taken_its_place(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    flags = [*_flags(data), *SHORT, "--epochs", "1", "--loss", "mse", "--out", str(out)]
+    assert main(["train", *flags]) == 0
+    before = {path.relative_to(out): path.stat().st_size for path in out.rglob("*")}
+    assert main(["train", *flags, "--overwrite", "--learning-rate", "1e30"]) == 2
+    assert {path.relative_to(out): path.stat().st_size for path in out.rglob("*")} == before
+    assert main(["train", *flags, "--overwrite", "--seed", "1"]) == 0
+    assert not (out / ".replaced").exists()
+
+
+def test_the_same_folder_under_another_name(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who training has seen is left out, however the path is spelled; in a copy, it is said."""
+    out = tmp_path / "run"
+    assert main(["train", *_flags(data), *SHORT, "--epochs", "1", "--out", str(out)]) == 0
+    (tmp_path / "link").symlink_to(data)
+    shutil.copytree(data, tmp_path / "copy")
+    tested = (pd.read_csv(out / "splits.csv")["split"] == "test").sum()
+    capsys.readouterr()
+    for name, expected in (("link", tested), ("copy", len(_frame(data)))):
+        evaluation = tmp_path / f"evaluation-{name}"
+        flags = [str(tmp_path / name / "table.csv"), "--out", str(evaluation)]
+        assert main(["evaluate", str(out), *flags]) == 0
+        assert len(pd.read_csv(evaluation / "predictions.csv")) == expected
+        said = capsys.readouterr().err
+        assert ("have images or subjects with the names of those" in said) == (name == "copy")
+
+
+def test_lengths_that_are_all_the_same_number_of_pixels(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = _frame(data)
+    frame[SIZE] = frame[TARGET] / 100
+    frame.to_csv(data / "table.csv", index=False)
+    assert main(["train", *_flags(data), *SHORT, "--out", str(tmp_path / "run")]) == 2
+    assert "in pixels" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_model_learnt_as_a_length_stays_one(run: Path, data: Path, tmp_path: Path) -> None:
+    flags = ["--target-columns", "x", "--out", str(tmp_path / "x.csv")]
+    no_lengths = ["--length-columns", "x", "--target-columns", "x"]
+    plain = tmp_path / "plain"
+    assert main(["train", *_flags(data)[:-2], *SHORT, "--epochs", "1", "--out", str(plain)]) == 0
+    table = str(data / "table.csv")
+    for more in (["--pixel-size-column", SIZE], no_lengths, ["--pixel-size", "1"]):
+        assert main(["predict", str(plain), table, *flags, *more]) == 2
+    assert main(["predict", str(plain), table, *flags]) == 0
+
+
 # Pictures
 
 
@@ -157,16 +268,20 @@ def test_a_folder_with_all_that_people_have(
     (folder / "scan.png").mkdir()
     shutil.copy(source, folder / "scan.png" / "c.png")
     (folder / "notes.txt").write_text("taken in spring")
+    shutil.copytree(folder / "scan.png", tmp_path / "elsewhere")
+    (folder / "sub").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(folder)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
     out = tmp_path / "out.csv"
     assert main(["predict", str(run), str(folder), "--pixel-size", "0.5", "--out", str(out)]) == 0
     predicted = pd.read_csv(out).set_index("image")[TARGET]
     assert set(predicted.index) == {
         *(f"a.{suffix}" for suffix in ("png", "webp", "gif", "jfif", "jp2", "pgm", "tif", "bmp")),
-        *("IM0001", "b.IMA", "scan.png/c.png"),
+        *("IM0001", "b.IMA", "scan.png/c.png", "sub/c.png"),
     }
     np.testing.assert_allclose(predicted.drop("a.jfif"), predicted["a.png"], rtol=1e-4)
     assert "note: " in (said := capsys.readouterr().err)
-    assert "left out, as they are no images: notes.txt" in said
+    assert "left out, as they are no images: gone.png, notes.txt" in said
 
 
 def test_a_turned_photograph_is_predicted_as_the_upright_one(

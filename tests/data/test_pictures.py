@@ -17,7 +17,7 @@ from pydicom import Dataset, dcmread, examples
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from finecorr.data.pictures import Header, header, is_picture, read
+from finecorr.data.pictures import Header, check_size, header, is_picture, read
 from finecorr.data.view import stretched
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -84,6 +84,7 @@ def test_lossy_formats_are_nearly_what_they_were(tmp_path: Path, suffix: str) ->
 @pytest.mark.parametrize(
     ("dtype", "values", "limits"),
     [
+        (np.int8, [-94, 0, 100], (-128, 127)),
         (np.uint16, [0, 1000, 60000], (0, 65535)),
         (np.int16, [-1000, 0, 3000], (-(2**31), 2**31 - 1)),  # Pillow has 32 bits for it
         (np.int32, [-70000, 0, 2**30], (-(2**31), 2**31 - 1)),
@@ -210,6 +211,45 @@ def test_pages_are_counted_and_each_can_be_read(tmp_path: Path, suffix: str) -> 
         np.testing.assert_allclose(read(path, frame).values, level, atol=2)
 
 
+def test_pages_that_are_all_reduced_are_pages(tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), level) for level in (1, 2)]
+    for page in pages:
+        page.encoderinfo = {"tiffinfo": {254: 1}}
+    path = tmp_path / "a.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:], tiffinfo={254: 1})
+    assert header(path).frames == 2
+
+
+def test_the_largest_page_counts(tmp_path: Path) -> None:
+    pages = [Image.new("L", size, 1) for size in ((8, 8), (300, 200))]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    assert header(tmp_path / "a.tif") == Header(200, 300, 2)
+
+
+def test_more_frames_than_the_file_can_hold(tmp_path: Path) -> None:
+    path = _dicom(tmp_path / "a.dcm", GREY, NumberOfFrames=20_000_000)
+    with pytest.raises(ValueError, match="20000000 frames, and is too short"):
+        header(path)
+    with pytest.raises(ValueError, match="-1 frames"):
+        check_size(header(_dicom(tmp_path / "b.dcm", GREY, NumberOfFrames=-1)), 1)
+
+
+@pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "VOILUTSequence"])
+@pytest.mark.parametrize("representation", ["US", "OW"])
+def test_look_up_tables(tmp_path: Path, sequence: str, representation: str) -> None:
+    table = np.array([100, 500, 900, 1000], np.uint16)
+    lut = Dataset()
+    lut.LUTDescriptor = [4, 0, 16]
+    if sequence == "ModalityLUTSequence":
+        lut.ModalityLUTType = "US"
+    data = table.tolist() if representation == "US" else table.tobytes()
+    lut.add_new(0x00283006, representation, data)
+    stored = np.array([[0, 1, 2, 3]], np.uint16)
+    path = _dicom(tmp_path / "a.dcm", stored, **{sequence: Sequence([lut])})
+    expected = torch.from_numpy((table - 100.0) / 900).float()
+    torch.testing.assert_close(_shown(path)[0], expected)
+
+
 def test_a_reduced_copy_within_a_tiff_is_no_page(tmp_path: Path) -> None:
     large, small = Image.new("L", (64, 64), 9), Image.new("L", (8, 8), 9)
     small.encoderinfo = {"tiffinfo": {254: 1}}
@@ -238,7 +278,7 @@ def test_no_other_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(subprocess, "check_call", started)
     monkeypatch.setattr(subprocess, "Popen", started)
-    with pytest.raises(OSError, match="cannot identify"):
+    with pytest.raises(ValueError, match="a format that is not read here"):
         read(path)
     assert not is_picture(path.rename(tmp_path / "a.eps"))
 

@@ -133,7 +133,7 @@ def test_a_folder_is_its_images(folder: Path) -> None:
     with pytest.warns(InputWarning, match=r"left out, as they are no images: notes.txt"):
         table = read_folder(folder, TableOptions(folder))
     assert table.names == [f"00{subject}_a.png" for subject in range(4)]
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="nowhere cannot be read"):
         read_folder(folder / "nowhere", TableOptions(folder))
 
 
