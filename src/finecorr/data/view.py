@@ -31,17 +31,20 @@ def stretched(picture: Picture, *, rgb: bool = False) -> Tensor:
         raise ValueError("it holds values that are not finite numbers")
     # 32 bits and more have digits that float32 has not.
     wide = values.dtype.itemsize > 2 and values.dtype != np.float32
-    image = torch.from_numpy(values.astype(np.float64 if wide else np.float32))
-    image = image.sub_(low).div_(high - low if high > low else 1.0).clamp_(0, 1).float()
+    real = np.float64 if wide else np.float32
+    if len(values) == 1 or rgb:
+        image = torch.from_numpy(values.astype(real))
+    else:
+        image = torch.zeros(1, *values.shape[1:], dtype=torch.float64 if wide else torch.float32)
+        for channel, share in zip(values, _LUMINANCE, strict=True):
+            image.add_(torch.from_numpy(channel.astype(real)), alpha=share)
+    # Of an image of one value, rounding is not stretched.
+    image = image.sub_(low).div_(high - low if high > low else np.inf).clamp_(0, 1).float()
     if picture.inverted:
         image = image.neg_().add_(1)
     if picture.valid is not None:
         image.masked_fill_(~torch.from_numpy(picture.valid), 0)
-    if rgb:
-        return image.expand(3, -1, -1)
-    if len(image) == 1:
-        return image
-    return torch.einsum("chw,c->hw", image, torch.tensor(_LUMINANCE))[None]
+    return image.expand(3, -1, -1) if rgb else image
 
 
 def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tuple[Tensor, float]:

@@ -61,15 +61,18 @@ def read(path: Path, frame: int) -> Picture:
         tags = getattr(image, "tag_v2", {})
         upright = ImageOps.exif_transpose(image)
         valid = None
+        values: Values
         lowest: float | None
         highest: float | None
         if upright.has_transparency_data and upright.mode != "I;16":
             # On black, which is what there is around a picture.
-            channels = np.asarray(upright.convert("RGBA"))
-            values: Values = channels[..., :3]
-            if channels[..., 3].min() < 255:
-                valid = channels[..., 3] > 0
-                values = values * (channels[..., 3:].astype(np.float32) / 255)
+            colours = upright.convert("RGBA")
+            alpha = np.asarray(colours.getchannel("A"))
+            if alpha.min() < 255:
+                valid = alpha > 0
+                black = Image.new("RGBA", colours.size, "black")
+                colours = Image.alpha_composite(black, colours)
+            values = np.asarray(colours.convert("RGB"))
             lowest, highest = 0.0, 255.0
         else:
             values = np.asarray(_plain(upright))
