@@ -38,8 +38,15 @@ def all_or_none(folder: Path) -> Iterator[Path]:
             file.replace(folder / file.name)
 
 
-def check_writable(path: Path, flag: str = "--out") -> None:
-    """Raises InputError if a file or folder of that path cannot be written; leaves nothing."""
+def check_folder(path: Path) -> None:
+    """Raises InputError if --out cannot be a folder that is written to; leaves nothing."""
+    check_writable(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path} is a file, not a folder")
+
+
+def check_writable(path: Path) -> None:
+    """Raises InputError if --out cannot be written, as a file or folder; leaves nothing."""
     check_unicode(path)
     try:
         for part in path.parts:
@@ -47,9 +54,9 @@ def check_writable(path: Path, flag: str = "--out") -> None:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         ancestor = _existing(path)
         if not ancestor.is_dir() and ancestor != path:
-            raise InputError(f"{flag} {_short(path)}: {_short(ancestor)} is a file, not a folder")
+            raise InputError(f"--out {_short(path)}: {_short(ancestor)} is a file, not a folder")
         if path.exists() and not path.is_dir() and not path.is_file():
-            raise InputError(f"{flag} {_short(path)} is neither a file nor a folder")
+            raise InputError(f"--out {_short(path)} is neither a file nor a folder")
         folder = ancestor if ancestor.is_dir() else ancestor.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -57,7 +64,7 @@ def check_writable(path: Path, flag: str = "--out") -> None:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{flag} {_short(path)} cannot be written: {reason}") from error
+        raise InputError(f"--out {_short(path)} cannot be written: {reason}") from error
 
 
 def check_unicode(path: Path) -> None:

@@ -19,13 +19,13 @@ from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images
 from finecorr.data.module import ImageDataset
-from finecorr.data.names import BETWEEN, find_file, subjects
+from finecorr.data.names import BETWEEN, find_file, real_paths, subjects
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable, TableOptions, check_options, read_table
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
-from finecorr.files import all_or_none, check_writable
+from finecorr.files import all_or_none, check_folder, check_writable
 from finecorr.models import training
 from finecorr.runs import (
     BLAND_ALTMAN,
@@ -76,9 +76,7 @@ def evaluate(
     Raises:
         InputError: the run, the table or an image is at fault; nothing was written.
     """
-    check_writable(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file, not a folder")
+    check_folder(out)
     there = [name for name in _EVALUATION if (out / name).exists()]
     if there and not overwrite:
         raise InputError(
@@ -284,10 +282,9 @@ def _seen(
         for names in record["image"]
         for name in (names.split(BETWEEN) if len(trained.image_columns) > 1 else [names])
     ]
-    seen_images = {os.path.realpath(path) for path in found if path is not None}
-    seen = np.array(
-        [any(os.path.realpath(path) in seen_images for path in row) for row in table.images]
-    )
+    seen_images = set(real_paths(path for path in found if path is not None).values())
+    files = real_paths(path for row in table.images for path in row)
+    seen = np.array([any(files[path] in seen_images for path in row) for row in table.images])
     known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
     named = known | np.isin(table.names, np.array(record["image"].to_list(), dtype=np.str_))
     root = trained.image_root if options.image_root is None else options.image_root

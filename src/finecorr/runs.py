@@ -27,7 +27,7 @@ from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import MEANINGS
-from finecorr.files import check_writable, replacing
+from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
 from finecorr.models.regressor import Architecture
 from finecorr.models.training import TrainingOptions
@@ -237,9 +237,7 @@ def _plain(value: Any) -> Any:
 
 def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
     out = options.out
-    check_writable(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file, not a folder")
+    check_folder(out)
     if options.resume:
         if options.overwrite:
             raise InputError("--resume goes on with a run and --overwrite replaces it: use one")

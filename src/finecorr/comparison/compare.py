@@ -28,7 +28,7 @@ from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
-from finecorr.files import check_writable, replacing
+from finecorr.files import check_folder, replacing
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences
 
@@ -75,7 +75,6 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     """
     data.images.check()
     data.augmentation.check()
-    check_writable(options.out)
     _check_out(options.out)
     runs = plan(options, data, training)
     _check_unchanged(runs, options.out)
@@ -154,8 +153,7 @@ def _executor(options: ComparisonOptions) -> Executor:
 
 
 def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file, not a folder")
+    check_folder(out)
     if out.exists() and any(out.iterdir()) and not (out / RUNS).is_dir():
         raise InputError(f"{out} is not empty, and holds no comparison: choose another folder")
 

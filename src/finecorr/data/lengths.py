@@ -37,9 +37,9 @@ def pixel_sizes(table: ImageTable, images: Images) -> NDArray[np.float64]:
     both = int((~np.isnan(ratio[:, 0])).sum())
     if filled.any() and not np.isnan(by_table).all() and (both == 0 or len(differ)):
         raise InputError(
-            f"{table.source}: some rows have no pixel size, as {_examples(table, images, filled)}. "
-            "It can be the file's only if the table's is in mm, too, which no image that has both "
-            f"shows{_but(table, images, differ)}: fill the column"
+            f"{table.source}: the table has no pixel size for {_examples(table, images, filled)}. "
+            "The file's, in mm, is taken only if another image shows that the table's is in mm, "
+            f"too. None does{_but(table, images, differ)}: fill the column"
         )
     if len(differ):
         warnings.warn(

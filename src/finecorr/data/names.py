@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,11 @@ def find_file(root: Path, name: str) -> Path | None:
     return None
 
 
+def real_paths(paths: Iterable[Path]) -> dict[Path, str]:
+    """For each path the file that it leads to, whatever links and dots are in it."""
+    return {path: os.path.realpath(path) for path in set(paths)}
+
+
 def image_names(frame: Frame, columns: Sequence[str], faults: list[str]) -> list[str]:
     """The images of each row as the table names them."""
     for column in columns if len(columns) > 1 else []:
@@ -105,7 +110,7 @@ def subjects(
         InputError: the pattern is not a regular expression.
     """
     if pattern is None:
-        files = {image: os.path.realpath(image) for image in set(images)}
+        files = real_paths(images)
         return np.array([files[image] for image in images], dtype=np.str_), []
     try:
         compiled = re.compile(pattern)
@@ -129,7 +134,7 @@ def images_of_two_subjects(
     frame: Frame, images: Sequence[tuple[Path, ...]], groups: NDArray[np.str_]
 ) -> list[str]:
     """A fault for each: the same picture must not be in two splits."""
-    files = {path: os.path.realpath(path) for path in {p for row in images for p in row}}
+    files = real_paths(path for row in images for path in row)
     first: dict[str, int] = {}
     faults = []
     for i, row in enumerate(images):

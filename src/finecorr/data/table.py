@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -193,9 +193,11 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     """
     check_options(options)
     source = options.table
-    frame = read_frame(source, _wanted(options), options.format)
+    asked = _columns(options)
+    wanted = dict.fromkeys(name for columns in asked.values() for name in columns)
+    frame = read_frame(source, list(wanted), options.format)
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
-    _check_columns(frame, options, targets)
+    _check_columns(frame, source, {**asked, "--target-columns": targets})
     if len(frame.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
@@ -207,7 +209,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
     numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
     labels = [
-        _checked(frame, name, numbers[name], faults)
+        _checked(frame, name, numbers, faults)
         if name in targets
         else np.full(len(frame.rows), np.nan)
         for name in options.target_columns
@@ -221,7 +223,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         targets=np.stack(labels, axis=1),
         groups=groups,
         splits=_splits(frame, options.split_column, faults),
-        weights=_bounded(frame, options.weight_column, numbers, faults),
+        weights=_weights(frame, options.weight_column, numbers, faults),
         pixel_sizes=_pixel_sizes(frame, options.pixel_size_column, numbers, faults),
         frames=_frames(frame, options.frame_column, numbers, faults),
         all_frames=options.all_frames,
@@ -240,13 +242,20 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     return table
 
 
-def _wanted(options: TableOptions) -> list[str]:
-    one = (
-        *(options.group_column, options.split_column, options.weight_column),
-        *(options.pixel_size_column, options.frame_column),
-    )
-    wanted = (*options.image_columns, *options.target_columns, *filter(None, one))
-    return list(dict.fromkeys(wanted))
+def _columns(options: TableOptions) -> dict[str, list[str]]:
+    """The columns that are asked for, by the flag that does it."""
+    single = {
+        "--group-column": options.group_column,
+        "--split-column": options.split_column,
+        "--weight-column": options.weight_column,
+        "--pixel-size-column": options.pixel_size_column,
+        "--frame-column": options.frame_column,
+    }
+    return {
+        "--image-columns": list(options.image_columns),
+        "--target-columns": list(options.target_columns),
+        **{flag: [name] for flag, name in single.items() if name is not None},
+    }
 
 
 def check_options(options: TableOptions) -> None:
@@ -277,21 +286,12 @@ def check_options(options: TableOptions) -> None:
         )
 
 
-def _check_columns(frame: Frame, options: TableOptions, targets: Sequence[str]) -> None:
-    wanted = {
-        "--image-columns": options.image_columns,
-        "--target-columns": targets,
-        "--group-column": [options.group_column],
-        "--split-column": [options.split_column],
-        "--weight-column": [options.weight_column],
-        "--pixel-size-column": [options.pixel_size_column],
-        "--frame-column": [options.frame_column],
-    }
+def _check_columns(frame: Frame, source: Path, wanted: dict[str, list[str]]) -> None:
     columns = frame.columns
     faults = []
     for flag, asked in wanted.items():
         for name in asked:
-            if name is not None and name not in columns:
+            if name not in columns:
                 near = difflib.get_close_matches(name, columns, 3, cutoff=0.4)
                 shown = [spelled(column) for column in near or columns[:_COLUMNS_SHOWN]]
                 more = 0 if near else len(columns) - len(shown)
@@ -301,23 +301,31 @@ def _check_columns(frame: Frame, options: TableOptions, targets: Sequence[str]) 
                     f"{f' and {more} more' if more else ''}"
                 )
     if faults:
-        raise InputError("\n".join([f"{options.table}: columns are missing:", *faults]))
+        raise InputError("\n".join([f"{source}: columns are missing:", *faults]))
 
 
-def _checked(frame: Frame, name: str, numbers: Numbers, faults: list[str]) -> NDArray[np.float64]:
-    faults += wrong_cells(frame, name, numbers.wrong, "a number")
-    return numbers.values
+def _checked(
+    frame: Frame,
+    name: str,
+    numbers: dict[str, Numbers],
+    faults: list[str],
+    needed: str = "a number",
+    outside: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
+) -> NDArray[np.float64]:
+    """A column of numbers; what is none, or outside of what is needed, is added to the faults."""
+    found = numbers[name]
+    wrong = found.wrong if outside is None else found.wrong | outside(found.values)
+    faults += wrong_cells(frame, name, wrong, needed)
+    return found.values
 
 
-def _bounded(
+def _weights(
     frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
 ) -> NDArray[np.float64] | None:
-    """Weights: each row has one."""
     if name is None:
         return None
-    values = numbers[name].values
-    faults += wrong_cells(frame, name, ~(values >= 0), "a number of at least 0")
-    return values
+    # Each row has one.
+    return _checked(frame, name, numbers, faults, "a number of at least 0", lambda v: ~(v >= 0))
 
 
 def _pixel_sizes(
@@ -325,9 +333,7 @@ def _pixel_sizes(
 ) -> NDArray[np.float64] | None:
     if name is None:
         return None
-    values = numbers[name].values
-    faults += wrong_cells(frame, name, numbers[name].wrong | (values <= 0), "a number above 0")
-    return values
+    return _checked(frame, name, numbers, faults, "a number above 0", lambda v: v <= 0)
 
 
 def _frames(
@@ -335,11 +341,12 @@ def _frames(
 ) -> NDArray[np.int64] | None:
     if name is None:
         return None
-    values = numbers[name].values
-    wrong = (values < 1) | (values != np.round(values)) | (values > 2**31)
-    wrong &= np.isfinite(values)
-    faults += wrong_cells(frame, name, numbers[name].wrong | wrong, "a number of a frame, from 1")
-    return np.where(np.isfinite(values) & ~wrong, values - 1, -1).astype(np.int64)
+
+    def none(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return (values < 1) | (values > 2**31) | (values % 1 > 0)
+
+    values = _checked(frame, name, numbers, faults, "a number of a frame, from 1", none)
+    return np.where(np.isfinite(values), values - 1, -1).astype(np.int64)
 
 
 def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.str_] | None:

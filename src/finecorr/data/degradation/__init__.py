@@ -25,7 +25,7 @@ from finecorr.data.records import write_record
 from finecorr.data.table import TableOptions
 from finecorr.data.view import stretched
 from finecorr.errors import InputError
-from finecorr.files import check_writable
+from finecorr.files import check_folder
 
 __all__ = ["IMAGES", "TABLE", "DegradationOptions", "degrade", "write_degradations"]
 
@@ -120,7 +120,7 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
             fault are named.
     """
     options.check()
-    check_writable(options.out)
+    check_folder(options.out)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
     table = read_folder(folder, TableOptions(folder))
@@ -195,8 +195,6 @@ def _write(image: Pixels, path: Path) -> None:
 
 def _check_out(folder: Path, options: DegradationOptions) -> None:
     out = options.out
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file, not a folder")
     if folder.resolve() == out.resolve() or out.resolve() in folder.resolve().parents:
         raise InputError(f"--out {out} is or holds the folder of the images: choose another")
     if folder.resolve() in out.resolve().parents:
