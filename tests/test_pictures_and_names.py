@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 import torch
 from PIL import Image
-from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
 from safetensors.torch import load_file
 
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS
+from dicom_files import write_dicom
 from finecorr import bundle
 from finecorr.cli import main
 from finecorr.data.images import ImageOptions, Images
@@ -56,24 +54,9 @@ def _same_weights(one: Path, other: Path) -> None:
 def _as_dicom(path: Path, size: float | None, **said: Any) -> str:
     """The picture as a DICOM file beside it; its name."""
     pixels = np.asarray(Image.open(path).convert("L"))
-    dataset = Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.SOPInstanceUID = pydicom.uid.generate_uid()
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.Rows, dataset.Columns = pixels.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = pixels.tobytes()
     if size is not None:
-        dataset.PixelSpacing = [f"{size:.12g}"] * 2
-    for name, value in said.items():
-        setattr(dataset, name, value)
-    target = path.with_suffix(".dcm")
-    dataset.save_as(target, enforce_file_format=True)
+        said["PixelSpacing"] = [f"{size:.12g}"] * 2
+    target = write_dicom(path.with_suffix(".dcm"), pixels, **said)
     path.unlink()
     return target.name
 

@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 from pydicom import Dataset, dcmread, examples
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import RLELossless
 
+from dicom_files import write_dicom
 from finecorr.data.pictures import Header, check_size, header, is_picture, read
 from finecorr.data.view import stretched
 
@@ -26,31 +27,6 @@ GREY = np.array([[0, 50, 100], [150, 200, 250]], np.uint8)
 
 def _save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
     Image.fromarray(pixels).save(path, **options)
-    return path
-
-
-def _dicom(path: Path, stored: np.ndarray, **said: Any) -> Path:
-    """A grey DICOM file that says all that is given."""
-    dataset = Dataset()
-    dataset.file_meta = pydicom.dataset.FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    dataset.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = (
-        pydicom.uid.generate_uid()
-    )
-    dataset.Rows, dataset.Columns = stored.shape[-2:]
-    if stored.ndim == 3:
-        dataset.NumberOfFrames = len(stored)
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8 * stored.dtype.itemsize
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
-    dataset.PixelData = stored.tobytes()
-    for name, value in said.items():
-        setattr(dataset, name, value)
-    dataset.save_as(path, enforce_file_format=True)
     return path
 
 
@@ -227,11 +203,11 @@ def test_the_largest_page_counts(tmp_path: Path) -> None:
 
 
 def test_more_frames_than_the_file_can_hold(tmp_path: Path) -> None:
-    path = _dicom(tmp_path / "a.dcm", GREY, NumberOfFrames=20_000_000)
+    path = write_dicom(tmp_path / "a.dcm", GREY, NumberOfFrames=20_000_000)
     with pytest.raises(ValueError, match="20000000 frames, and is too short"):
         header(path)
     with pytest.raises(ValueError, match="-1 frames"):
-        check_size(header(_dicom(tmp_path / "b.dcm", GREY, NumberOfFrames=-1)), 1)
+        check_size(header(write_dicom(tmp_path / "b.dcm", GREY, NumberOfFrames=-1)), 1)
 
 
 @pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "VOILUTSequence"])
@@ -245,7 +221,7 @@ def test_look_up_tables(tmp_path: Path, sequence: str, representation: str) -> N
     data = table.tolist() if representation == "US" else table.tobytes()
     lut.add_new(0x00283006, representation, data)
     stored = np.array([[0, 1, 2, 3]], np.uint16)
-    path = _dicom(tmp_path / "a.dcm", stored, **{sequence: Sequence([lut])})
+    path = write_dicom(tmp_path / "a.dcm", stored, **{sequence: Sequence([lut])})
     expected = torch.from_numpy((table - 100.0) / 900).float()
     torch.testing.assert_close(_shown(path)[0], expected)
 
@@ -288,8 +264,8 @@ def test_no_other_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_an_inverted_dicom_looks_as_its_twin(tmp_path: Path) -> None:
     stored = np.array([[0, 100, 4095]], np.uint16)
-    one = _dicom(tmp_path / "1.dcm", stored, PhotometricInterpretation="MONOCHROME1")
-    two = _dicom(tmp_path / "2.dcm", 4095 - stored)
+    one = write_dicom(tmp_path / "1.dcm", stored, PhotometricInterpretation="MONOCHROME1")
+    two = write_dicom(tmp_path / "2.dcm", 4095 - stored)
     torch.testing.assert_close(_shown(one), _shown(two))
 
 
@@ -297,14 +273,14 @@ def test_an_inverted_dicom_looks_as_its_twin(tmp_path: Path) -> None:
 def test_padding_is_no_part_of_the_picture(tmp_path: Path, inverted: bool) -> None:
     stored = np.array([[-2000, 0, 500, 1000]], np.int16)
     said = {"PhotometricInterpretation": "MONOCHROME1"} if inverted else {}
-    path = _dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=-2000, **said)
+    path = write_dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=-2000, **said)
     inside = [1, 0.5, 0] if inverted else [0, 0.5, 1]
     torch.testing.assert_close(_shown(path)[0], torch.tensor([0.0, *inside]))
 
 
 def test_a_range_of_padding(tmp_path: Path) -> None:
     stored = np.array([[0, 5, 10, 110, 210]], np.uint16)
-    path = _dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=0, PixelPaddingRangeLimit=5)
+    path = write_dicom(tmp_path / "a.dcm", stored, PixelPaddingValue=0, PixelPaddingRangeLimit=5)
     torch.testing.assert_close(_shown(path)[0], torch.tensor([0.0, 0, 0, 0.5, 1]))
 
 
@@ -312,7 +288,7 @@ def test_the_window_is_that_of_the_file(tmp_path: Path) -> None:
     """Black and white at 40 -+ 200 HU, after the rescale slope (PS3.3 C.11.2.1.2.1)."""
     hounsfield = np.array([[-1000, -160.5, 39.5, 239.5, 3000]])
     stored = ((hounsfield + 1024) * 2).astype(np.int16)
-    path = _dicom(
+    path = write_dicom(
         tmp_path / "a.dcm",
         stored,
         Modality="CT",
@@ -333,7 +309,7 @@ def test_the_window_is_that_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [0, None, [0, 10]])
 def test_a_window_without_a_width_is_none(tmp_path: Path, width: Any) -> None:
     stored = np.array([[0, 500, 1000]], np.int16)
-    path = _dicom(tmp_path / "a.dcm", stored, WindowCenter=40, WindowWidth=width)
+    path = write_dicom(tmp_path / "a.dcm", stored, WindowCenter=40, WindowWidth=width)
     torch.testing.assert_close(_shown(path)[0], torch.tensor([0.0, 0.5, 1]))
 
 
@@ -341,7 +317,7 @@ def test_bits_that_are_not_stored_count_for_nothing(tmp_path: Path) -> None:
     """Overlays lie in the upper bits of old files."""
     values = np.array([[0, 1000, 4000]], np.uint16)
     stored = values | np.array([[0x8000, 0, 0x1000]], np.uint16)
-    path = _dicom(tmp_path / "a.dcm", stored, BitsStored=12, HighBit=11)
+    path = write_dicom(tmp_path / "a.dcm", stored, BitsStored=12, HighBit=11)
     picture = read(path)
     np.testing.assert_array_equal(picture.values[0], values)
     assert (picture.lowest, picture.highest) == (0, 4095)
@@ -360,7 +336,7 @@ def test_one_frame_of_many(tmp_path: Path) -> None:
     assert not np.array_equal(read(path, 0).values, read(path, 29).values)
     stored = np.stack([np.full((4, 5), level, np.uint8) for level in (10, 20, 30)])
     stored[:, 0, 0] = 0
-    path = _dicom(tmp_path / "a.dcm", stored)
+    path = write_dicom(tmp_path / "a.dcm", stored)
     for frame, level in enumerate((10, 20, 30)):
         np.testing.assert_array_equal(read(path, frame).values[0], stored[frame])
         assert read(path, frame).values.max() == level
@@ -379,7 +355,7 @@ def test_frames_that_say_something_of_their_own(tmp_path: Path) -> None:
         frame = Dataset()
         frame.PixelValueTransformationSequence = Sequence([part])
         frames.append(frame)
-    path = _dicom(
+    path = write_dicom(
         tmp_path / "a.dcm",
         stored,
         SharedFunctionalGroupsSequence=Sequence([shared]),
@@ -393,13 +369,15 @@ def test_frames_that_say_something_of_their_own(tmp_path: Path) -> None:
 
 def test_pixel_sizes(tmp_path: Path) -> None:
     stored = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    assert read(_dicom(tmp_path / "a.dcm", stored)).pixel_size is None
-    path = _dicom(tmp_path / "a.dcm", stored, PixelSpacing=[0.3, 0.2])
+    assert read(write_dicom(tmp_path / "a.dcm", stored)).pixel_size is None
+    path = write_dicom(tmp_path / "a.dcm", stored, PixelSpacing=[0.3, 0.2])
     assert read(path).pixel_size == (0.3, 0.2)
     assert read(path).aspect == pytest.approx(1.5)
     # That of the detector of a radiograph, not of the body before it.
-    assert read(_dicom(tmp_path / "a.dcm", stored, ImagerPixelSpacing=[1, 1])).pixel_size is None
-    path = _dicom(tmp_path / "a.dcm", stored, PixelAspectRatio=[2, 1])
+    assert (
+        read(write_dicom(tmp_path / "a.dcm", stored, ImagerPixelSpacing=[1, 1])).pixel_size is None
+    )
+    path = write_dicom(tmp_path / "a.dcm", stored, PixelAspectRatio=[2, 1])
     assert (read(path).pixel_size, read(path).aspect) == (None, 2)
 
 
@@ -415,7 +393,7 @@ def test_pixel_size_of_ultrasound(tmp_path: Path) -> None:
         return part
 
     def size(*regions: Dataset) -> tuple[float, float] | None:
-        path = _dicom(
+        path = write_dicom(
             tmp_path / "a.dcm", stored, SequenceOfUltrasoundRegions=Sequence(list(regions))
         )
         return read(path).pixel_size
@@ -452,7 +430,7 @@ def test_one_frame_of_a_compressed_file_does_not_take_the_memory_of_all(tmp_path
     """200 frames of 1 megapixel, most of it nothing, are a file of 2 MB."""
     frames = np.zeros((200, 1000, 1000), np.uint8)
     frames[:, 0, 0] = 1
-    path = _dicom(tmp_path / "plain.dcm", frames)
+    path = write_dicom(tmp_path / "plain.dcm", frames)
     dataset = dcmread(path)
     dataset.compress(RLELossless)
     dataset.save_as(tmp_path / "a.dcm")
