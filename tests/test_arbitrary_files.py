@@ -152,7 +152,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     regressor = Regressor(Architecture("resnet10-narrow", 1, (32, 48), 1)).eval()
     table = TableOptions(Path("/data/table.csv"), Path("/data"))
-    bundle.save(bundle.Bundle(regressor, table, ImageOptions((32, 48))), folder)
+    bundle.save(bundle.Bundle(regressor, table, ImageOptions(image_size=(32, 48))), folder)
     return folder
 
 

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import jsonargparse
-from jsonargparse import Namespace
+from jsonargparse import ActionYesNo, Namespace
 
 from finecorr import demo, inference, losses, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
@@ -31,6 +31,7 @@ from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models.training import Interrupted, TrainingOptions
 from finecorr.pages import REPORT
 from finecorr.runs import RunOptions
+from finecorr.tasks import expand_task, explained
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -78,6 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
+        if given[:1] in (["train"], ["compare"]):
+            without = {"loss"} if given[0] == "compare" else set()
+            given = expand_task(given, without)
         options = _parser().parse_args(_config_first(given))
         with _remarks():
             _COMMANDS[options.subcommand](options[options.subcommand])
@@ -240,6 +244,7 @@ def _parser() -> ArgumentParser:
 
     train = ArgumentParser(description=f"Train a model on a table and evaluate it. {_PRESET}")
     train.add_argument("--config", action="config", help="YAML file of flags, as in a run's folder")
+    _add_task(train)
     for cls in _TRAIN_OPTIONS:
         for option in fields(cls):
             _add(train, cls, option)
@@ -286,6 +291,7 @@ def _parser() -> ArgumentParser:
         f"{_PRESET}"
     )
     compared.add_argument("--config", action="config", help="YAML file of flags")
+    _add_task(compared)
     for kind in _COMPARE_OPTIONS:
         for option in fields(kind):
             if (kind, option.name) not in _NOT_COMPARED:
@@ -341,7 +347,9 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
         parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
         return
     if kind is bool:
-        parser.add_argument(_flag(option), action="store_true", help=help_text)
+        parser.add_argument(
+            _flag(option), action=ActionYesNo(no_prefix="no-"), default=False, help=help_text
+        )
         return
     default = option.default
     if option.default_factory is not MISSING:
@@ -353,6 +361,12 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     if isinstance(settings.get("default"), tuple):
         settings["default"] = list(settings["default"])
     parser.add_argument(_flag(option), **settings)
+
+
+def _add_task(parser: ArgumentParser) -> None:
+    """For --help: it is replaced before the flags are read."""
+    help_text = f"defaults of other flags: {explained()}"
+    parser.add_argument("--task", type=str, default=SUPPRESS, help=help_text.replace("%", "%%"))
 
 
 def _add_per(parser: ArgumentParser, more: str) -> None:
@@ -370,7 +384,7 @@ def _argument_type(kind: Any) -> dict[str, Any]:
     for member in [kind, *members]:
         if get_origin(member) is tuple:
             parts = get_args(member)
-            return {"type": parts[0], "nargs": "+" if parts[-1] is Ellipsis else len(parts)}
+            return {"type": parts[0], "nargs": "*" if parts[-1] is Ellipsis else len(parts)}
     if Path in [kind, *members]:
         return {"type": str if kind is Path else str | None}
     return {"type": kind}

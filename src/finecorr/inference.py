@@ -15,10 +15,10 @@ import yaml
 from numpy.typing import NDArray
 
 from finecorr import bundle, pages
+from finecorr.data.dataset import ImageDataset
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images
-from finecorr.data.module import ImageDataset
 from finecorr.data.names import BETWEEN, find_file, real_paths, subjects
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
@@ -323,7 +323,6 @@ def _write_page(
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
     everywhere = np.full(table.targets.shape, np.nan)
     everywhere[evaluated] = predictions
-    height, width = model.images.image_size
     pages.write_page(
         out / pages.REPORT,
         f"{run.resolve().name} on {table.source.name}",
@@ -337,7 +336,7 @@ def _write_page(
         {
             "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
             "Model": f"{run.resolve()}, trained on {model.table.table}",
-            "Network": f"{model.regressor.architecture.network} on {height} x {width} pixels",
+            "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         trained_on=table.source == model.table.table,

@@ -59,7 +59,7 @@ def _provenance(
     table: ImageTable, runs: Sequence[Run], options: ComparisonOptions
 ) -> dict[str, str]:
     run = runs[0]
-    trained, (height, width) = run.training, run.data.images.image_size
+    trained = run.training
     return {
         "Data": pages.described(table),
         "Splits": (
@@ -67,7 +67,7 @@ def _provenance(
             "trainings of each loss and fold, from different initial weights"
         ),
         "Trainings": f"{len(runs)} finished",
-        "Network": f"{trained.network} on {height} x {width} pixels",
+        "Network": f"{trained.network} on {run.data.images.description}",
         "Budget": (
             f"{trained.epochs} epochs, batches of {trained.batch_size}, AdamW with a one-cycle "
             f"schedule to {trained.learning_rate:g}"
