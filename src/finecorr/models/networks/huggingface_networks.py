@@ -65,13 +65,14 @@ def build(
             f"--network hf/{name} takes {settings.num_channels} channels, not {channels}: {grey}"
         )
     settings.num_channels = channels
+    models: Any = transformers.AutoModel
     try:
         if pretrained:
-            network: Any = transformers.AutoModel.from_pretrained(
+            network: Any = models.from_pretrained(
                 name, config=settings, use_safetensors=True, trust_remote_code=False
             )
         else:
-            network = transformers.AutoModel.from_config(settings, trust_remote_code=False)
+            network = models.from_config(settings, trust_remote_code=False)
     except Exception as error:
         if pretrained:
             raise not_there(f"hf/{name}", error) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from types import FunctionType
+from typing import Any
 
 from torch import nn
 
@@ -35,7 +36,7 @@ def build(name: str, channels: int, features: FeatureKind) -> Network:
         raise MissingNetwork(
             f"{flag}: {error}: install the package, or name its folder in PYTHONPATH"
         ) from error
-    function = getattr(module, function_name, None)
+    function: Any = getattr(module, function_name, None)
     of_modules = isinstance(function, type) and issubclass(function, nn.Module)
     if not (of_modules or isinstance(function, FunctionType)):
         raise MissingNetwork(f"{flag}: {module_name} defines no function {function_name!r}")

@@ -69,17 +69,14 @@ class _Stages(nn.Module):
         super().__init__()
         self.network = network
         self._chosen = chosen(len(network.feature_info))
+        self._planes = str(getattr(network, "output_fmt", "NCHW")) == "NCHW"
 
     def forward(self, image: Tensor) -> Tensor:
         network: Any = self.network
         last, stages = network.forward_intermediates(image, indices=self._chosen, output_fmt="NCHW")
         # What follows the last stage, where it is more than its normalisation.
-        wider = (
-            last.ndim == 4
-            and network.output_fmt == "NCHW"
-            and (last.shape[1] != stages[-1].shape[1])
-        )
-        return pooled([*stages, last] if wider else stages)
+        more = last.ndim == 4 and self._planes and last.shape[1] != stages[-1].shape[1]
+        return pooled([*stages, last] if more else stages)
 
 
 def _of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
