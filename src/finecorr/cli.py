@@ -69,7 +69,7 @@ _INHERITED = (
 )
 _PRESET = (
     "--preset NAME DIR stands for the flags of a published data set in the folder DIR: "
-    f"{', '.join(PRESETS)}."
+    f"{'; '.join(f'{name} ({preset.explanation})' for name, preset in PRESETS.items())}."
 )
 
 

@@ -64,7 +64,7 @@ def _distortions(name: str, explanation: str, *, target: str = "MOS") -> Preset:
 
 PRESETS: dict[str, Preset] = {
     "hc18": Preset(
-        "head circumference in mm, from 2-D ultrasound (doi 10.5281/zenodo.1327317)",
+        "HC18, head circumference in mm from 2-D ultrasound, doi 10.5281/zenodo.1327317",
         "length",
         _hc18,
     ),
