@@ -24,7 +24,7 @@ from finecorr.comparison.suspects import find_suspects
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.degradation import TABLE, DegradationOptions, write_degradations
 from finecorr.data.images import ImageOptions
-from finecorr.data.presets import expand_presets
+from finecorr.data.presets import PRESETS, expand_presets
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.suspects import SUSPICIOUS
@@ -68,7 +68,10 @@ _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
     "another table: it starts from that table's folder."
 )
-_PRESET = "--preset NAME DIR stands for the table and its flags: hc18 is the HC18 data set."
+_PRESET = (
+    "--preset NAME DIR stands for the flags of a published data set in the folder DIR: "
+    f"{'; '.join(f'{name} ({preset.explanation})' for name, preset in PRESETS.items())}."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

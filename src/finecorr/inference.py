@@ -190,7 +190,7 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
     by_subject = predict_per == "subject"
     if by_subject and options.group_column is None and options.group_pattern is None:
         raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
-    if options.table.is_dir():
+    if options.layout is None and options.table.is_dir():
         table = read_folder(options.table, options)
         if not by_subject:
             return table
@@ -243,7 +243,7 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
     """
     implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
-        own = ("image_root", "encoding", "separator", "decimal", "sheet")
+        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet")
         implied |= dict.fromkeys(own)
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}

@@ -226,9 +226,8 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def absolute(options: TableOptions) -> TableOptions:
     """The same from any folder, so that the run can be repeated."""
-    table = options.table.absolute()
-    root = options.image_root if options.image_root is not None else table.parent
-    return replace(options, table=table, image_root=root.absolute())
+    options = replace(options, table=options.table.absolute())
+    return replace(options, image_root=options.root.absolute())
 
 
 def _config(*options: Any) -> dict[str, Any]:
