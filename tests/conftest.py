@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -18,6 +21,9 @@ from finecorr.data.phantom import write_phantoms
 # Small tensors gain nothing from a second thread, and it waits where another test has the core.
 os.environ["OMP_NUM_THREADS"] = "1"  # for what the tests start
 torch.set_num_threads(1)
+
+# What defines operators has to live on.
+_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
 
 settings.register_profile("stable", derandomize=True, deadline=None, database=None)
 settings.load_profile("stable")
@@ -59,6 +65,23 @@ def run(tmp_path_factory: pytest.TempPathFactory, phantom_flags: list[str]) -> P
     flags = [*SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
     assert main(["train", *phantom_flags, *flags, "--out", str(out)]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """timm, of the environment, or of the folder in it where the Makefile has put it."""
+    beside = Path(sys.prefix) / "timm"
+    if find_spec("timm") is None and beside.is_dir():
+        sys.path.append(str(beside))
+        try:
+            import_module("torchvision")
+        except RuntimeError:
+            # Its wheel has no operators for this build of torch, and timm needs their names only.
+            for name in ("nms", "qnms"):
+                operator = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                _OPERATORS.define(operator)  # type: ignore[no-untyped-call]
+    module: ModuleType = pytest.importorskip("timm", reason="timm is not installed")
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def test_a_picture_of_several_rows_is_decoded_once(
     found = Images(table, SMALL)
     assert len(found) == 100
     assert sorted(decoded) == ["a.png", "b.png"]
-    assert found[0] is found[2]
+    assert torch.equal(found[0], found[2])
 
 
 def test_a_file_of_several_pages_is_no_image_unless_it_is_said_which(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from finecorr.data.pictures import Picture
-from finecorr.data.view import fit_image, scaled
+from finecorr.data.view import fit_image, grid, padded, scaled
 
 
 def _picture(values: object, **said: object) -> Picture:
@@ -87,3 +87,45 @@ def test_pixels_that_are_not_square_become_square(aspect: float) -> None:
     tall, wide = (float(fitted[0].amax(axis).sum()) for axis in (1, 0))
     assert tall == pytest.approx(wide, rel=0.03)
     assert wide == pytest.approx(60 * factor, rel=0.03)
+
+
+def test_a_type_has_a_range_whatever_the_image() -> None:
+    eight = Picture(np.array([[[0, 51, 102]]], np.uint8), 0.0, 255.0)
+    torch.testing.assert_close(scaled(eight, ("type",)), torch.tensor([[[0.0, 0.2, 0.4]]]))
+    signed = Picture(np.array([[[-1024, 0, 3071]]], np.int16), -1024.0, 3071.0)
+    torch.testing.assert_close(scaled(signed, ("type",)), torch.tensor([[[0.0, 1024 / 4095, 1.0]]]))
+    with pytest.raises(ValueError, match=r"real numbers.*--intensity LOW HIGH"):
+        scaled(_picture([[0.5, 1.5]]), ("type",))
+
+
+def test_two_numbers_are_in_the_unit_of_the_values_and_no_window_counts() -> None:
+    values = [[-2000.0, -100.0, 100.0, 300.0, 9000.0]]
+    picture = _picture(values, window=lambda values: np.clip(values, 0, 1))
+    shown = scaled(picture, (-100.0, 300.0))[0, 0]
+    torch.testing.assert_close(shown, torch.tensor([0.0, 0.0, 0.5, 1.0, 1.0]))
+    turned = scaled(_picture([[-100.0, 300.0]], inverted=True), (-100.0, 300.0))[0, 0]
+    torch.testing.assert_close(turned, torch.tensor([1.0, 0.0]))
+
+
+def test_small_images_are_mirrored_at_their_edges() -> None:
+    image = torch.arange(6.0).view(1, 2, 3)
+    assert padded(image, (2, 3)) is image
+    assert padded(image, (1, 2)) is image
+    wide = padded(image, (2, 7))
+    assert wide[0, 0].tolist() == [2, 1, 0, 1, 2, 1, 0]
+    # Far smaller than the crop: mirrored again and again.
+    far = padded(torch.arange(3.0).view(1, 1, 3), (5, 11))
+    assert far.shape == (1, 5, 11)
+    assert far[0, 0].tolist() == far[0, 4].tolist() == [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2]
+
+
+def test_a_grid_covers_an_image_from_edge_to_edge() -> None:
+    assert grid((10, 20), (4, 6), 1) == [(3, 7)]
+    assert grid((10, 20), (4, 6), 2) == [(3, 0), (3, 14)]
+    assert grid((20, 10), (4, 6), 2) == [(0, 2), (16, 2)]
+    nine = grid((100, 100), (10, 10), 9)
+    assert nine == [(top, left) for top in (0, 45, 90) for left in (0, 45, 90)]
+    for count in range(1, 30):
+        places = grid((64, 48), (32, 48), count)
+        assert len(places) == count
+        assert all(0 <= top <= 32 and left == 0 for top, left in places)

@@ -5,24 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from finecorr.errors import InputError
-from finecorr.models import networks
 from finecorr.models.regressor import Architecture, Regressor
-
-
-@pytest.mark.parametrize("name", networks.available())
-def test_every_network_gives_features_for_grey_and_colour(name: str) -> None:
-    for channels in (1, 3):
-        network = networks.build(name, channels).module.eval()
-        with torch.no_grad():
-            features = network(torch.rand(2, channels, 64, 96))
-        assert features.ndim == 2
-        assert len(features) == 2
-
-
-def test_unknown_network_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r"did you mean resnet18\?.*densenet121"):
-        networks.build("resnet81", 1)
 
 
 @pytest.fixture

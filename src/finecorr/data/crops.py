@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -13,8 +14,9 @@ from finecorr.data.dataset import Batch, ImageDataset
 from finecorr.data.images import Images
 from finecorr.data.view import grid
 
-_PIXELS = 2**22
-"""Of a batch of whole images, which a network has to hold in all its layers."""
+_PIXELS_ON_GPU, _PIXELS_ON_CPU = 2**22, 2**18
+"""Of a batch of whole images: a GPU is busy with many, and a CPU is fastest where the layers of one
+fit into its cache."""
 
 
 def crops_of(dataset: ImageDataset) -> Images | None:
@@ -78,10 +80,10 @@ def alike(shapes: NDArray[np.intp], most: int) -> list[list[int]]:
         shapes: `(n, 2)`: height and width.
         most: the largest number of images in a batch; large images are fewer.
     """
-    batches = []
+    batches, pixels = [], _PIXELS_ON_GPU if torch.cuda.is_available() else _PIXELS_ON_CPU
     sizes, of_image = np.unique(shapes, axis=0, return_inverse=True)
     for number, (height, width) in enumerate(sizes.tolist()):
         places = np.flatnonzero(of_image == number).tolist()
-        count = min(max(_PIXELS // (height * width), 1), most)
+        count = min(max(pixels // (height * width), 1), most)
         batches += [places[at : at + count] for at in range(0, len(places), count)]
     return batches

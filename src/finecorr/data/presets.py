@@ -87,7 +87,8 @@ PRESETS: dict[str, Preset] = {
 def expand_presets(arguments: list[str]) -> list[str]:
     """The arguments with `--preset NAME DIR` replaced by the flags that it stands for.
 
-    They are put before the other flags, which override them.
+    They are put before the other flags, which override them. For a training, `--task` is one of
+    them, unless it, or a configuration, is given.
 
     Raises:
         InputError: the name is unknown, or NAME and DIR do not follow.
@@ -103,6 +104,9 @@ def expand_presets(arguments: list[str]) -> list[str]:
         )
     preset, folder = PRESETS[name_and_folder[0]], Path(name_and_folder[1])
     flags = preset.flags(folder)
-    if preset.split_column is not None and arguments[0] in _TRAINING:
-        flags += ["--split-column", preset.split_column]
+    if arguments[0] in _TRAINING:
+        if preset.split_column is not None:
+            flags += ["--split-column", preset.split_column]
+        if not any(argument.split("=")[0] in ("--task", "--config") for argument in arguments):
+            flags += ["--task", preset.task]
     return [*arguments[:at], *flags, *arguments[at + 3 :]]

@@ -72,7 +72,9 @@ def frozen_features(
                 shutil.rmtree(other)
         own.mkdir(parents=True, exist_ok=True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        computing = regressor.to(device).eval()
+        # torch's annotations do not know the form with the memory format.
+        computing: Regressor = regressor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        computing.eval()
         for start in tqdm(todo, "features", unit="part", leave=False):
             rows = np.arange(start, min(start + _ROWS, len(table)))
             part = _computed(computing, table.take(rows), options, device)
