@@ -23,7 +23,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for what the tests start
 torch.set_num_threads(1)
 
 # What defines operators has to live on.
-_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+_OPERATORS = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
 settings.register_profile("stable", derandomize=True, deadline=None, database=None)
 settings.load_profile("stable")

@@ -34,7 +34,7 @@ def table(tmp_path: Path) -> ImageTable:
 
 @pytest.fixture
 def regressor() -> Regressor:
-    architecture = Architecture("resnet10-narrow", 1, (32, 32), 1, normalisation="weights")
+    architecture = Architecture("resnet10-narrow", 1, (32, 32), 1)
     return Regressor(architecture)
 
 

@@ -46,7 +46,7 @@ def test_stages_are_means_and_deviations_of_their_maps() -> None:
     expected += [second.mean(2), second.std(2, correction=0)]
     torch.testing.assert_close(found, torch.cat(expected, 1), atol=1e-5, rtol=1e-4)
     constant = torch.ones(1, 2, 3, 3, requires_grad=True)
-    pooled([constant]).sum().backward()
+    pooled([constant]).sum().backward()  # type: ignore[no-untyped-call]
     assert constant.grad is not None
     assert constant.grad.isfinite().all()
 
@@ -82,7 +82,7 @@ zeros = torch.zeros
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)  # type: ignore[no-untyped-call]
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.usefixtures("own")

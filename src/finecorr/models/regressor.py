@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +19,6 @@ from finecorr.models.networks import FeatureKind, Network
 
 _SIDE = 64
 """Pixels of the image on which features are counted."""
-
-Normalisation = Literal["image", "training", "weights"]
-"""By whose mean and standard deviation an image is normalised: its own, those of the training
-images, or those of the images that the network was pretrained on."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,6 @@ class Architecture:
     hidden: tuple[int, ...] = ()
     """Widths of the layers between the features and the linear head."""
     dropout: float = 0.0
-    normalisation: Normalisation = "image"
     network_config: dict[str, Any] | None = None
     """As `Network.config` is."""
 
@@ -60,6 +55,8 @@ class Regressor(nn.Module):
     def __init__(self, architecture: Architecture, network: Network | None = None) -> None:
         super().__init__()
         self.architecture = architecture
+        self.knows_images = False
+        """Whether mean and standard deviation of images are set."""
         if network is None:
             network = networks.build(
                 architecture.network,
@@ -97,19 +94,15 @@ class Regressor(nn.Module):
         return (target - self.target_mean) / self.target_std
 
     def normalise_images(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Takes the mean and the standard deviation that images have in each channel."""
+        """Takes mean and standard deviation of each channel: those of the images that the network
+        was pretrained on, or else of the training images."""
+        self.knows_images = True
         self.image_mean.copy_(torch.tensor(mean).view(-1, 1, 1))
         self.image_std.copy_(torch.tensor(std).view(-1, 1, 1))
 
     def features(self, image: Tensor) -> Tensor:
         """`(n, features)` of the network."""
-        if self.architecture.normalisation == "image":
-            # Gain and offset of the image say nothing about lengths.
-            std, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-            std = std + 1e-3
-        else:
-            mean, std = self.image_mean, self.image_std
-        features: Tensor = self.backbone((image - mean) / std)
+        features: Tensor = self.backbone((image - self.image_mean) / self.image_std)
         return features.float()
 
     def scores(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from finecorr.models import networks
 from finecorr.models.module import RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
-from finecorr.models.regressor import Architecture, Normalisation, Regressor, features_of
+from finecorr.models.regressor import Architecture, Regressor, features_of
 
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
@@ -220,9 +220,6 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
             f"--frozen: nothing says how images are normalised for {options.network} (a module of "
             "one's own says it with image_mean and image_std)"
         )
-    normalisation: Normalisation = "weights"
-    if not known:
-        normalisation = "image" if images.intensity == ("image",) else "training"
     regressor = Regressor(
         Architecture(
             options.network,
@@ -232,7 +229,6 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
             options.features,
             options.hidden,
             options.dropout,
-            normalisation,
             network.config,
         ),
         network,
@@ -275,7 +271,7 @@ def train(
         InputError: it diverged, or an image can no longer be read.
     """
     regressor.standardise_targets(data.training_targets())
-    if regressor.architecture.normalisation == "training":
+    if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
     module = RegressionModule(
         # torch's annotations do not know this form.
