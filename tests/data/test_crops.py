@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from finecorr.data import crops
-from finecorr.data.crops import RandomCrops, WithEpoch, alike
+from finecorr.data.crops import RandomCrops, WholeImages, WithEpoch
 from finecorr.data.dataset import Batch, ImageDataset
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import prediction_loader
@@ -119,14 +119,18 @@ def test_a_prediction_sees_the_crops_of_a_grid(table: ImageTable) -> None:
     assert all(torch.equal(crops[4 + i], corner) for i, corner in enumerate(corners))
 
 
-def test_large_images_come_in_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_come_in_small_batches(
+    table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(crops, "_PIXELS_ON_GPU", 2**22)
     monkeypatch.setattr(crops, "_PIXELS_ON_CPU", 2**22)
-    shapes = np.array([[100, 100]] * 5 + [[4000, 3000]] * 2 + [[1000, 1000]] * 5)
-    batches = alike(shapes, 3)
-    assert sorted(place for batch in batches for place in batch) == list(range(12))
-    assert sorted(map(len, batches)) == [1, 1, 2, 2, 3, 3]
-    assert all(len({tuple(shapes[place]) for place in batch}) == 1 for batch in batches)
+    dataset, images = _dataset(table)
+    sizes = [[100, 100]] * 5 + [[4000, 3000]] * 2 + [[1000, 1000]] * 5
+    images.shapes = np.array(sizes)
+    batches = WholeImages(dataset, images, range(1, 12), 3)._batches
+    assert sorted(index for batch in batches for index in batch) == list(range(1, 12))
+    assert sorted(map(len, batches)) == [1, 1, 1, 2, 3, 3]
+    assert all(len({tuple(sizes[index]) for index in batch}) == 1 for batch in batches)
 
 
 def test_images_smaller_than_a_crop_are_counted(table: ImageTable) -> None:

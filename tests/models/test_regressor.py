@@ -25,9 +25,11 @@ def test_predictions_are_in_the_unit_of_the_targets(regressor: Regressor) -> Non
     torch.testing.assert_close(regressor.standardised(target), torch.tensor([[0.0, 1.0]]))
 
 
-def test_gain_and_offset_of_the_image_change_little(regressor: Regressor) -> None:
+def test_images_are_normalised_together(regressor: Regressor) -> None:
     image = torch.rand(4, 1, 32, 48)
-    torch.testing.assert_close(regressor(image), regressor(image * 0.5 + 0.2), atol=0.01, rtol=0.01)
+    before = regressor(image)
+    regressor.normalise_images([0.25], [0.5])
+    torch.testing.assert_close(regressor(image * 0.5 + 0.25), before)
 
 
 def test_calibration_is_the_weighted_least_squares_line(regressor: Regressor) -> None:

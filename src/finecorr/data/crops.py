@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, default_collate
 
 from finecorr.data.dataset import Batch, ImageDataset
 from finecorr.data.images import Images
@@ -73,17 +72,32 @@ class GridCrops(Dataset[Batch]):
         return self._dataset.batch_of(index, self._images.crop(index, crop))
 
 
-def alike(shapes: NDArray[np.intp], most: int) -> list[list[int]]:
-    """Batches of images of one size: their places.
+class WholeImages(Dataset[Batch]):
+    """Batches of images of one size, however many of each there are.
 
     Args:
-        shapes: `(n, 2)`: height and width.
-        most: the largest number of images in a batch; large images are fewer.
+        dataset: of the images.
+        images: the same.
+        indices: which of them.
+        most: the largest number of images in a batch; of large ones there are fewer.
     """
-    batches, pixels = [], _PIXELS_ON_GPU if torch.cuda.is_available() else _PIXELS_ON_CPU
-    sizes, of_image = np.unique(shapes, axis=0, return_inverse=True)
-    for number, (height, width) in enumerate(sizes.tolist()):
-        places = np.flatnonzero(of_image == number).tolist()
-        count = min(max(pixels // (height * width), 1), most)
-        batches += [places[at : at + count] for at in range(0, len(places), count)]
-    return batches
+
+    def __init__(
+        self, dataset: ImageDataset, images: Images, indices: Sequence[int], most: int
+    ) -> None:
+        self._dataset = dataset
+        self._batches: list[list[int]] = []
+        pixels = _PIXELS_ON_GPU if torch.cuda.is_available() else _PIXELS_ON_CPU
+        own = np.array(indices, dtype=np.intp)
+        sizes, of_image = np.unique(images.shapes[own], axis=0, return_inverse=True)
+        for number, (height, width) in enumerate(sizes.tolist()):
+            alike = own[of_image == number].tolist()
+            count = min(max(pixels // (height * width), 1), most)
+            self._batches += [alike[at : at + count] for at in range(0, len(alike), count)]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        batch: Batch = default_collate([self._dataset[index] for index in self._batches[number]])
+        return batch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from finecorr.data.augmentation import Augmentation
-from finecorr.data.crops import GridCrops, RandomCrops, WithEpoch, alike, crops_of
+from finecorr.data.crops import GridCrops, RandomCrops, WholeImages, WithEpoch, crops_of
 from finecorr.data.dataset import Batch, ImageDataset
 
 
@@ -125,12 +125,12 @@ def prediction_loader(
     if images is not None and images.options.test_crops:
         rows = GridCrops(dataset, images, indices)
     elif images is not None:
-        return _loader(rows, workers, batch_sampler=alike(images.shapes[indices], batch_size))
+        return _loader(WholeImages(dataset, images, indices, batch_size), workers, None)
     return _loader(rows, workers, batch_size)
 
 
 def _loader(
-    rows: Dataset[Batch], workers: int, batch_size: int = 1, **options: Any
+    rows: Dataset[Batch], workers: int, batch_size: int | None, **options: Any
 ) -> DataLoader[Batch]:
     return DataLoader(
         rows,
