@@ -28,7 +28,9 @@ MAY_IMPORT = {
     "comparison": {"runs", "pages", "evaluation", "bundle", "models", "data", *ANYBODY},
     "demo": {"comparison", "runs", "pages", "evaluation", "models", "data", *ANYBODY},
     "metrics": {"functional"},
+    "tasks": ANYBODY,
     "cli": {
+        "tasks",
         "demo",
         "comparison",
         "inference",

@@ -476,6 +476,7 @@ def test_from_the_published_folder_to_predictions(
     (folder / "mos_with_names.txt").write_text(scores)
     (folder / "mos_std.txt").write_text("0.1\n" * len(names))
     flags = ["--image-size", "32", "32", "--network", "resnet10-narrow", "--epochs", "1"]
+    flags += ["--task", "score"]
     preset = ["--preset", "tid2013", str(folder)]
     assert main(["train", *preset, *flags, "--out", str(run)]) == 0, capsys.readouterr().err
     splits = pd.read_csv(run / "splits.csv")
