@@ -239,22 +239,33 @@ def test_evaluate_leaves_out_what_training_has_seen(
     assert len(pd.read_csv(tmp_path / "c" / "predictions.csv")) == len(splits)
 
 
-def test_evaluate_with_further_measures(run: Path, phantoms: Path, tmp_path: Path) -> None:
+def test_evaluate_with_further_measures(
+    run: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pd.read_csv(phantoms)
     table["hospital"] = np.arange(len(table)) % 7
+    table["scanner"] = np.where(np.arange(len(table)) % 3, "old", "NA")
     table.to_csv(tmp_path / "table.csv", index=False)
     flags = ["--image-root", str(phantoms.parent / "images"), "--group-column", "hospital"]
-    flags += ["--mapped", "--within-groups", "--all-rows", "--out", str(tmp_path)]
+    flags += ["--mapped", "--within", "scanner", "--all-rows", "--out", str(tmp_path)]
     assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
     metrics = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")["value"]
     assert metrics["PLCC mapped"] >= metrics["PLCC"]
-    within = pd.read_csv(tmp_path / "within_groups.csv")
+    within = pd.read_csv(tmp_path / "within_groups.csv", keep_default_na=False)
     assert list(within["target"].unique()) == [TARGET]
+    assert list(within["group"]) == ["NA", "old"]
     assert within["samples"].sum() == len(pd.read_csv(tmp_path / "predictions.csv"))
     assert metrics["SRCC within"] == pytest.approx(within["SRCC"].mean())
     page = (tmp_path / "report.html").read_text()
     assert "PLCC mapped" in page
-    assert "SRCC within" in page
+    assert "Spearman correlation within each group of &#39;scanner&#39;" in page
+    assert "Spearman correlation within each group of 'scanner'" in capsys.readouterr().out
+    again = [*flags, "--overwrite", "--predict-per", "subject"]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *again]) == 2
+    assert "in several groups of --within scanner (NA and old)" in capsys.readouterr().err
+    flags = [*flags[:4], "--all-rows", "--out", str(tmp_path), "--overwrite"]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
+    assert not (tmp_path / "within_groups.csv").exists()
 
 
 def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from finecorr.files import replacing
 from finecorr.models.regressor import Architecture, Regressor
 
 FILE = "model.safetensors"
-_FORMAT = "finecorr-2"
+_FORMAT = "finecorr-3"
 
 
 @dataclass(frozen=True)

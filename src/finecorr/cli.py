@@ -57,6 +57,8 @@ _NOT_COMPARED = {
 _CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""
 _SUSPECTS_SHOWN = 20
+_EVALUATED = ("within",)
+"""The options of a table that say how predictions are evaluated."""
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
@@ -150,7 +152,6 @@ def _evaluate(options: Namespace) -> None:
         Path(options.out),
         all_rows=options.all_rows,
         mapped=options.mapped,
-        within_groups=options.within_groups,
         predict_per=options.predict_per,
         overwrite=options.overwrite,
     )
@@ -247,16 +248,16 @@ def _parser() -> ArgumentParser:
 
     evaluate = ArgumentParser(
         description="Evaluate a model on the rows of a table that its training has not seen. "
-        f"{_INHERITED} {_PRESET}"
+        f"{_INHERITED} Nor is --within of another table that of the training. {_PRESET}"
     )
     evaluate.add_argument("run", type=str, help="folder of a trained run")
-    _add_overrides(evaluate, "table of images and scores (default: the training's)")
+    _add_overrides(evaluate, "table of images and scores (default: the training's)", _OVERRIDABLE)
     evaluate.add_argument("--out", type=str, required=True, help="folder for the evaluation")
     evaluate.add_argument(
         "--all-rows", action="store_true", help="also rows of subjects that training has seen"
     )
     for option in fields(ComparisonOptions):
-        if option.name in ("mapped", "within_groups"):
+        if option.name == "mapped":
             _add(evaluate, ComparisonOptions, option)
     _add_per(evaluate, "and its mean label with that")
     evaluate.add_argument(
@@ -268,7 +269,11 @@ def _parser() -> ArgumentParser:
         description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
     )
     predict.add_argument("run", type=str, help="folder of a trained run")
-    _add_overrides(predict, "table, or folder of images (default: the training's table)")
+    _add_overrides(
+        predict,
+        "table, or folder of images (default: the training's table)",
+        [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
+    )
     predict.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
     predict.add_argument(
         "--pixel-size",
@@ -376,9 +381,11 @@ def _argument_type(kind: Any) -> dict[str, Any]:
     return {"type": kind}
 
 
-def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
+def _add_overrides(
+    parser: ArgumentParser, table_help: str, overridable: Sequence[Field[Any]]
+) -> None:
     parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
-    for option in _OVERRIDABLE:
+    for option in overridable:
         kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
         if kind is bool:
             parser.add_argument(_flag(option), action="store_true", default=None, help=help_text)
@@ -408,7 +415,7 @@ def _build(cls: type, options: Namespace) -> Any:
 def _overrides(options: Namespace) -> dict[str, Any]:
     """The fields of TableOptions whose flags were given."""
     names = ["table", *(option.name for option in _OVERRIDABLE)]
-    given = {name: options[name] for name in names if options[name] is not None}
+    given = {name: options[name] for name in names if options.get(name) is not None}
     return _typed(TableOptions, given)
 
 

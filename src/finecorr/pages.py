@@ -122,6 +122,7 @@ def write_page(
         targets,
         _Thumbnails(Images(table, images)),
         {**provenance, **_environment()},
+        within=table.within_column,
     )
     write_report(report, path)
 

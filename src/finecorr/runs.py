@@ -26,7 +26,7 @@ from finecorr.data.table import ImageTable, TableOptions, check_target, read_tab
 from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
-from finecorr.evaluation.measures import MEANINGS
+from finecorr.evaluation.measures import meanings
 from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
 from finecorr.models.regressor import Architecture
@@ -86,17 +86,19 @@ class Evaluation:
     """`row`, `image`, `group`, and for each target its truth and `predicted` value."""
     metrics: pd.DataFrame
     """`target`, `metric`, `value`, `low`, `high`."""
+    within: str | None = None
+    """The column within whose groups some metrics are."""
 
     def summary(self) -> str:
         """The metrics as a text table."""
-        lines = []
+        lines, meaning = [], meanings(self.within)
         width = self.metrics["metric"].str.len().max() + 2
         for target, rows in self.metrics.groupby("target", sort=False):
             lines += [f"{target}", f"  {'':{width}}{'value':>9}   95 % interval"]
             for row in rows.itertuples():
                 interval = f"{row.low:.4g} to {row.high:.4g}"
-                meaning = MEANINGS[str(row.metric)]
-                lines.append(f"  {row.metric:{width}}{row.value:9.4g}   {interval:20} {meaning}")
+                name = str(row.metric)
+                lines.append(f"  {name:{width}}{row.value:9.4g}   {interval:20} {meaning[name]}")
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 
@@ -353,12 +355,11 @@ def evaluate_predictions(
     out: Path,
     *,
     mapped: bool = False,
-    within: bool = False,
 ) -> Evaluation:
     """Evaluates predictions for the rows of a table, and writes `metrics.csv`, `predictions.csv`,
     `scatter.png` and `bland_altman.png` into `out`.
 
-    `mapped` and `within` add measures, as in
+    `mapped`, and groups of the table to correlate within, add measures, as in
     `finecorr.evaluation.bootstrap.agreement_with_intervals`.
     """
     frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
@@ -367,13 +368,15 @@ def evaluate_predictions(
         truth, predicted = table.targets[:, i], predictions[:, i]
         frame[column], frame[f"predicted {column}"] = truth, predicted
         result = agreement_with_intervals(
-            predicted, truth, table.groups, mapped=mapped, within=within
+            predicted, truth, table.groups, mapped=mapped, within=table.within
         )
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
-    evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
+    evaluation = Evaluation(
+        frame, pd.concat(metrics, ignore_index=True)[columns], table.within_column
+    )
     write_record(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,22 @@ from numpy.typing import NDArray
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.data.corruption import replace_labels
+from finecorr.evaluation.within import correlation_within_groups
 
 TARGET = "head circumference (mm)"
 FLAGS = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
 FLAGS += ["--workers", "2"]
 FILES = {"results.csv", "predictions.parquet", "summary.md", "summary.tex", "report.html"}
 FILES |= {"suspects.csv"}
+
+
+@pytest.fixture(scope="module")
+def phantom_flags(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> list[str]:
+    """With a column more in the table."""
+    frame = pd.read_csv(phantoms)
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    frame.assign(kind=np.where(frame.index % 3, "b", "a")).to_csv(path, index=False)
+    return [str(path), "--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +84,25 @@ def test_a_further_loss_trains_only_itself(comparison: Path, phantom_flags: list
     assert len(after) == 6
     assert {name: after[name] for name in before} == before
     assert "fine_grained@flat" in (comparison / "summary.md").read_text()
+
+
+def test_correlations_within_groups_need_no_further_training(
+    comparison: Path, tmp_path: Path, phantom_flags: list[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(comparison, out)
+    before = models(out)
+    flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--within", "kind", "--out", str(out)]
+    assert main(["compare", *flags]) == 0
+    assert models(out) == before
+    part = pd.read_parquet(out / "predictions.parquet").query("fold == 1")
+    prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+    each = correlation_within_groups(prediction, truth, part["within"].to_numpy(dtype=str))
+    assert list(each["group"]) == ["a", "b"]
+    results = pd.read_csv(out / "results.csv").set_index(["metric", "fold"])["value"]
+    assert results["PLCC within", 1] == pytest.approx(each["PLCC"].mean())
+    assert "in each group of 'kind'" in (out / "summary.md").read_text()
+    assert "within each group of &#39;kind&#39;" in (out / "report.html").read_text()
 
 
 def test_another_budget_is_another_comparison(

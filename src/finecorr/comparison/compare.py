@@ -51,10 +51,15 @@ class Comparison:
     """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss sets outliers
     aside."""
     failures: Sequence[Failure]
+    within: str | None = None
+    """The column within whose groups some measures are."""
 
     def text(self) -> str:
         """The verdict and the tables for each target, in Markdown."""
-        return "\n".join(_section(target, found) for target, found in self.findings.items())
+        parts = [_section(target, found) for target, found in self.findings.items()]
+        if self.within is not None:
+            parts.append(f"within: mean of the correlations in each group of {self.within!r}\n")
+        return "\n".join(parts)
 
 
 def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -> Comparison:
@@ -90,18 +95,21 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
     predictions = pd.concat([_predictions(run, table) for run in finished], ignore_index=True)
+    if table.within is not None:
+        within = pd.Series(table.within, index=table.rows)
+        predictions["within"] = within[predictions["row"]].to_numpy()
     if shared_trainings(predictions).empty:
         reasons = "; ".join(map(explain, failures))
         raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
     suspects = _suspects(finished, predictions)
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
-        measured = measure_each(part, mapped=options.mapped, within=options.within_groups)
+        measured = measure_each(part, mapped=options.mapped)
         results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
-        metrics = summarise(part, mapped=options.mapped, within=options.within_groups)
+        metrics = summarise(part, mapped=options.mapped)
         of_target = None if suspects is None else suspects[suspects["target"] == target]
         findings[str(target)] = pages.Findings(metrics, rank_losses(measured), of_target)
-    comparison = Comparison(findings, suspects, failures)
+    comparison = Comparison(findings, suspects, failures, table.within_column)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     write_record(options.out / RESULTS, pd.concat(results))

@@ -57,10 +57,6 @@ class ComparisonOptions:
         default=False,
         metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
     )
-    within_groups: bool = field(
-        default=False,
-        metadata={"help": "also correlations within each subject, and their mean"},
-    )
     workers: int = field(
         default=1,
         metadata={"help": "trainings side by side: each has a GPU, or its share of the cores"},
@@ -156,6 +152,8 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
             training, loss=name, loss_options=options.loss_options.get(loss, {})
         )
         trainings[loss].check()
+    # What they are measured within is for the comparison, and may change.
+    data = replace(data, table=replace(data.table, within=None))
     return list(_runs(options, data, trainings, training.seed))
 
 

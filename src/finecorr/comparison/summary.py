@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
 from finecorr.evaluation.report.verdict import LOWER_IS_BETTER, WITHOUT_BEST
 from finecorr.evaluation.suspects import contradiction
+from finecorr.evaluation.within import Groups, groups_within
 
 CRITERION = "SRCC"
 RESAMPLES = 2000
@@ -21,7 +24,6 @@ def summarise(
     predictions: pd.DataFrame,
     *,
     mapped: bool = False,
-    within: bool = False,
     reference: str | None = None,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -36,9 +38,9 @@ def summarise(
     Only folds and seeds that every loss has finished count.
 
     Args:
-        predictions: of one target: `loss`, `fold`, `seed`, `row`, `group`, `truth`, `prediction`.
+        predictions: of one target: `loss`, `fold`, `seed`, `row`, `group`, `truth`, `prediction`,
+            and for `WITHIN_MEASURES` a column `within` of the groups within which they are.
         mapped: add `MAPPED_MEASURES`.
-        within: add `WITHIN_MEASURES`.
         reference: the loss that the others are compared with, in the place of the best one.
         resamples: number of bootstrap samples.
 
@@ -48,7 +50,7 @@ def summarise(
     shared = predictions.merge(shared_trainings(predictions), on=["fold", "seed"])
     known = shared.dropna(subset="truth")
     columns = ["loss", "metric", "value", "low", "high", "p"]
-    means = _Means(known, reference, mapped=mapped, within=within)
+    means = _Means(known, reference, mapped=mapped)
     found = distributions(means, means.member, resamples, "centred", seed=0)
     of_value, of_difference = np.array(found, dtype=object).reshape(2, -1, len(means.metrics))
     rows = []
@@ -62,18 +64,15 @@ def summarise(
     return pd.DataFrame(rows, columns=columns)
 
 
-def measure_each(
-    predictions: pd.DataFrame, *, mapped: bool = False, within: bool = False
-) -> pd.DataFrame:
+def measure_each(predictions: pd.DataFrame, *, mapped: bool = False) -> pd.DataFrame:
     """`loss`, `fold`, `seed`, `metric` and `value` of each training, of all measures.
 
     Args:
-        predictions, mapped, within: as for `summarise`.
+        predictions, mapped: as for `summarise`.
     """
     rows = []
     known = predictions.dropna(subset="truth")
-    for key, part in known.groupby(["loss", "fold", "seed"], sort=False):
-        measures = _measures(part, mapped=mapped, within=within)
+    for key, part, measures in _measured(known, mapped=mapped):
         values = measures(np.ones((len(part), 1)))[:, 0]
         rows += [(*key, *row) for row in zip(measures.names, values.tolist(), strict=True)]
     return pd.DataFrame(rows, columns=["loss", "fold", "seed", "metric", "value"])
@@ -126,15 +125,12 @@ class _Means:
     folds and seeds, and its difference from that of the reference, or of the loss which is best on
     all rows."""
 
-    def __init__(
-        self, predictions: pd.DataFrame, reference: str | None, *, mapped: bool, within: bool
-    ) -> None:
+    def __init__(self, predictions: pd.DataFrame, reference: str | None, *, mapped: bool) -> None:
         rows = predictions.drop_duplicates("row").reset_index()
         self.member = np.unique(rows["group"].to_numpy(dtype=str), return_inverse=True)[1]
         place = pd.Series(rows.index, index=rows["row"])
         self._parts: dict[str, list[tuple[NDArray[np.intp], Measures]]] = {}
-        for (loss, _, _), part in predictions.groupby(["loss", "fold", "seed"], sort=False):
-            measures = _measures(part, mapped=mapped, within=within)
+        for (loss, _, _), part, measures in _measured(predictions, mapped=mapped):
             self._parts.setdefault(str(loss), []).append((place[part["row"]].to_numpy(), measures))
         self.losses = list(self._parts)
         self._compared = [i for i, name in enumerate(measures.names) if name not in WITHOUT_BEST]
@@ -161,8 +157,20 @@ class _Means:
         )
 
 
-def _measures(part: pd.DataFrame, *, mapped: bool, within: bool) -> Measures:
-    """Of one training."""
-    member = np.unique(part["group"].to_numpy(dtype=str), return_inverse=True)[1]
-    prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
-    return Measures(prediction, truth, member, mapped=mapped, within=within)
+def _measured(
+    predictions: pd.DataFrame, *, mapped: bool
+) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame, Measures]]:
+    """For each loss, fold and seed its predictions and their measures."""
+    # By all of them: a fold that happens to have one subject of each group is no other case.
+    grouped = "within" in predictions
+    drawn = grouped and groups_within(*(_texts(predictions, c) for c in ("within", "group"))).drawn
+    for key, part in predictions.groupby(["loss", "fold", "seed"], sort=False):
+        within = None
+        if grouped:
+            within = Groups(np.unique(_texts(part, "within"), return_inverse=True)[1], drawn)
+        prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+        yield key, part, Measures(prediction, truth, mapped=mapped, within=within)
+
+
+def _texts(frame: pd.DataFrame, column: str) -> NDArray[np.str_]:
+    return frame[column].to_numpy(dtype=str)

@@ -15,6 +15,7 @@ from finecorr.evaluation.agreement import labelled
 from finecorr.evaluation.bootstrap import Method, distributions
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
+from finecorr.evaluation.within import groups_within
 
 
 def compare(
@@ -24,7 +25,7 @@ def compare(
     *,
     method: Method = "bca",
     mapped: bool = False,
-    within: bool = False,
+    within: NDArray[np.str_] | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -38,7 +39,7 @@ def compare(
         group: `(n,)`: the subject of each sample.
         method: as in `agreement_with_intervals`, like what follows.
         mapped: add `MAPPED_MEASURES`.
-        within: add `WITHIN_MEASURES`.
+        within: `(n,)`: add `WITHIN_MEASURES`, within the groups of these names.
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -59,8 +60,9 @@ def compare(
         if len(values) != len(target):
             raise InputError(f"{name} has {len(values)} predictions for {len(target)} samples")
     known, member = labelled(target, group)
+    groups = None if within is None else groups_within(within[known], group[known])
     models = [
-        Measures(p[known], target[known], member, mapped=mapped, within=within)
+        Measures(p[known], target[known], mapped=mapped, within=groups)
         for p in predictions.values()
     ]
     pairs = list(combinations(range(len(models)), 2))
