@@ -48,12 +48,10 @@ _COMPARE_OPTIONS = (
     TrainingOptions,
     ComparisonOptions,
 )
-# The losses have flags of their own, and the splits are folds.
-_NOT_COMPARED = {
-    (TrainingOptions, "loss"),
-    (TrainingOptions, "loss_options"),
-    (TableOptions, "split_column"),
-}
+# The losses have flags of their own.
+_NOT_COMPARED = {(TrainingOptions, "loss"), (TrainingOptions, "loss_options")}
+_DRAWN = ("--folds",)
+"""Flags that draw the splits, in the place of those that a preset names."""
 _CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""
 _SUSPECTS_SHOWN = 20
@@ -79,9 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
-        options = _parser().parse_args(_config_first(given))
         with _remarks():
+            given = _expanded(list(sys.argv[1:] if arguments is None else arguments))
+            options = _parser().parse_args(_config_first(given))
             _COMMANDS[options.subcommand](options[options.subcommand])
     # What the system refuses (a full disk, say) is no fault in the program.
     except (InputError, OSError) as error:
@@ -125,6 +123,21 @@ def _remarks() -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def _expanded(arguments: list[str]) -> list[str]:
+    """With the flags of a preset; what the user says of the splits counts, and not its column."""
+    given = expand_presets(arguments)
+    flags = [argument.partition("=")[0] for argument in arguments]
+    drawn = next((flag for flag in _DRAWN if flag in flags), None)
+    if drawn is None or "--split-column" in flags or "--split-column" not in given:
+        return given
+    warnings.warn(
+        f"the split that comes with the data set is left out, as {drawn} draws others",
+        InputWarning,
+        stacklevel=2,
+    )
+    return [*given, "--split-column", "null"]
 
 
 def _config_first(arguments: list[str]) -> list[str]:
@@ -286,7 +299,7 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("predict", predict, help="a model and images to predictions")
 
     compared = ArgumentParser(
-        description="Train several losses on the same folds of a table and compare them on the "
+        description="Train several losses on the same splits of a table and compare them on the "
         "rows that each training has not seen. The same command goes on where it stopped. "
         f"{_PRESET}"
     )

@@ -130,7 +130,7 @@ def train(
     out = run_options.out
     _check_out(run_options, config)
     table = read_table(table_options)
-    splits = _split(table, run_options, training_options.seed)
+    splits = split_rows(table, run_options, training_options.seed)
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
@@ -303,7 +303,8 @@ def _remove_run(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _split(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
+def split_rows(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
+    """As `finecorr.data.splits.split_table` does it; `seed` is that of the training."""
     fold = None if options.folds is None else Fold(options.fold, options.folds)
     seed = seed if options.split_seed is None else options.split_seed
     if not 0 <= seed <= training.MAX_SEED:

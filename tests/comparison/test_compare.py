@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,9 @@ def phantom_flags(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> l
     """With a column more in the table."""
     frame = pd.read_csv(phantoms)
     path = tmp_path_factory.mktemp("table") / "table.csv"
-    frame.assign(kind=np.where(frame.index % 3, "b", "a")).to_csv(path, index=False)
+    frame["kind"] = np.where(frame.index % 3, "b", "a")
+    frame["part"] = np.where(frame["filename"].str[:3].astype(int) % 3, "train", "test")
+    frame.to_csv(path, index=False)
     return [str(path), "--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS]
 
 
@@ -53,7 +56,7 @@ def test_what_is_written(comparison: Path) -> None:
     assert not results.duplicated(["loss", "fold", "seed", "target", "metric"]).any()
     summary = (comparison / "summary.md").read_text()
     assert "| fine_grained |" in summary
-    assert "Rank by SRCC in each fold and seed" in summary
+    assert "Rank by SRCC in each split and seed" in summary
 
 
 def test_every_row_is_tested_once_by_each_loss(comparison: Path) -> None:
@@ -111,6 +114,30 @@ def test_another_budget_is_another_comparison(
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--learning-rate", "0.1"]
     assert main(["compare", *flags, "--out", str(comparison)]) == 2
     assert "--learning-rate (2 runs)" in capsys.readouterr().err
+
+
+def test_the_split_of_the_table(
+    tmp_path: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*phantom_flags, *SMALL_FLAGS, "--split-column", "part", "--epochs", "1"]
+    flags += ["--losses", "mse,huber", "--seeds", "1", "--workers", "2", "--out", str(tmp_path)]
+    assert main(["compare", *flags, "--folds", "2"]) == 2
+    assert "--folds draws the splits" in capsys.readouterr().err
+    assert main(["compare", *flags]) == 0
+    assert {path.rsplit("/", 1)[0] for path in models(tmp_path)} == {
+        f"runs/{loss}/split/seed-0" for loss in ("mse", "huber")
+    }
+    predictions = pd.read_parquet(tmp_path / "predictions.parquet")
+    table = pd.read_csv(phantom_flags[0])
+    for _, part in predictions.groupby("loss"):
+        assert list(part["image"]) == list(table["filename"][table["part"] == "test"])
+    assert (predictions["fold"] == 1).all()
+    summary, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "Each value is that of one training, on the split of column" in page
+    assert "on the split of column 'part'" in summary
+    assert "nan" not in summary
+    assert "nan to nan" not in page
+    assert re.search(r"\| mse \| [12]\.\d\d \| ", summary), "a rank without an interval"
 
 
 def test_a_training_that_fails_does_not_take_the_others_with_it(

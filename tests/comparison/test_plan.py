@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ def test_every_loss_fold_and_seed_once() -> None:
         assert (run.options.fold, run.options.folds, run.options.split_seed) == (run.fold, 3, 7)
 
 
+def test_the_split_of_a_column_is_one_for_each_loss_and_seed() -> None:
+    data = replace(DATA, table=replace(DATA.table, split_column="part"))
+    runs = plan(options(seeds=2), data, TrainingOptions(seed=7))
+    assert [str(run.folder) for run in runs[::2]] == [
+        f"out/runs/mse/split/seed-{seed}" for seed in (7, 8)
+    ]
+    assert {run.loss for run in runs} == {"mse", "huber"}
+    assert all(run.options.folds is None and run.fold == 1 for run in runs)
+    with pytest.raises(InputError, match="--folds draws the splits"):
+        plan(options(folds=5), data, TrainingOptions())
+
+
+def test_five_folds_where_nothing_else_is_asked_for() -> None:
+    runs = plan(options(seeds=1), DATA, TrainingOptions())
+    assert [(run.fold, run.options.folds) for run in runs[::2]] == [(i, 5) for i in range(1, 6)]
+
+
 def test_losses_advance_together() -> None:
     runs = plan(options(folds=2, seeds=1), DATA, TrainingOptions())
     assert [run.loss for run in runs] == ["mse", "huber", "mse", "huber"]
@@ -56,6 +74,7 @@ def test_a_variant_is_the_loss_with_other_options() -> None:
         ({"loss_options": {"mae": {}}}, "mae, which --losses does not name"),
         ({"loss_options": {"huber": {"detla": 1}}}, "detla"),
         ({"seeds": 0}, "--seeds must be from 1"),
+        ({"folds": 1}, "--folds must be from 2"),
         ({"workers": 0}, "--workers must be from 1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Which trainings a comparison of losses consists of: one for each loss, fold and seed."""
+"""Which trainings a comparison of losses consists of: one for each loss, split and seed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from finecorr.runs import CONFIG, RunOptions
 VARIANT = "@"
 """Between the name of a loss and that of a variant of it."""
 RUNS = "runs"
+_FOLDS = 5
 _MOST = 1000
 """Folds, seeds, or trainings at a time."""
 
@@ -43,11 +44,15 @@ class ComparisonOptions:
             "help": "options of the losses, as YAML: {NAME or NAME@VARIANT: {OPTION: VALUE}}"
         },
     )
-    folds: int = field(
-        default=5, metadata={"help": "parts of the subjects that take turns as the test split"}
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "parts of the subjects that take turns as the test split (default: "
+            f"{_FOLDS}, where there is no --split-column)"
+        },
     )
     seeds: int = field(
-        default=3, metadata={"help": "trainings of each loss and fold: --seed, and those after it"}
+        default=3, metadata={"help": "trainings of each loss and split: --seed, and those after it"}
     )
     corrupt_labels: float = field(
         default=0.0,
@@ -90,10 +95,9 @@ class ComparisonOptions:
                 f"--loss-options has options for {', '.join(unknown)}, which --losses does not name"
             )
         for name, lowest in (("folds", 2), ("seeds", 1), ("workers", 1)):
-            if not lowest <= getattr(self, name) <= _MOST:
-                raise InputError(
-                    f"--{name} must be from {lowest} to {_MOST}, not {getattr(self, name)}"
-                )
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= _MOST:
+                raise InputError(f"--{name} must be from {lowest} to {_MOST}, not {value}")
         if self.executor == "ray" and find_spec("ray") is None:
             raise InputError('--executor ray: Ray is missing: pip install "finecorr[ray]"')
 
@@ -108,11 +112,48 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Splitting:
+    """Into which splits all losses are trained: the folds of the subjects, or the table's own."""
+
+    kind: Literal["folds", "column"]
+    number: int
+    """How many splits there are."""
+    column: str | None = None
+
+    def name(self, split: int) -> str:
+        """That of the folder of a split, by its number from 1."""
+        return f"fold-{split}" if self.kind == "folds" else "split"
+
+    def options(self, split: int) -> dict[str, Any]:
+        """The fields of `RunOptions` that make it."""
+        return {"folds": self.number, "fold": split} if self.kind == "folds" else {}
+
+    def described(self, seeds: int) -> str:
+        """What was done, in words."""
+        if self.kind == "column":
+            return f"those of column {self.column!r}; {_counted(seeds, 'training')} of each loss"
+        return (
+            f"{self.number} folds by subject, each the test split in turn; "
+            f"{_counted(seeds, 'training')} of each loss and fold"
+        )
+
+    def average(self, splits: int, seeds: int) -> str:
+        """What a value of so many splits and seeds is, in words."""
+        if self.kind == "column":
+            of = f"the mean over {seeds} seeds" if seeds > 1 else "that of one training"
+            return f"{of}, on the split of column {self.column!r}"
+        return f"the mean over {_counted(splits, 'fold')} and {_counted(seeds, 'seed')}"
+
+
+@dataclass(frozen=True)
 class Run:
     """One training of a comparison: an ordinary run with its folder."""
 
     loss: str
+    split: str
+    """Its name."""
     fold: int
+    """The number of the split."""
     seed: int
     data: Data
     training: TrainingOptions
@@ -124,7 +165,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.loss} fold-{self.fold} seed-{self.seed}"
+        return f"{self.loss} {self.split} seed-{self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -133,6 +174,22 @@ class Run:
     @property
     def started(self) -> bool:
         return (self.folder / CONFIG).exists()
+
+
+def splitting(options: ComparisonOptions, table: TableOptions) -> Splitting:
+    """Which splits are asked for.
+
+    Raises:
+        InputError: two ways at once.
+    """
+    if table.split_column is None:
+        return Splitting("folds", _FOLDS if options.folds is None else options.folds)
+    if options.folds is not None:
+        raise InputError(
+            "--folds draws the splits, and --split-column names that of the table: leave one out "
+            "(--split-column null, where a file of flags names it)"
+        )
+    return Splitting("column", 1, table.split_column)
 
 
 def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> list[Run]:
@@ -161,19 +218,24 @@ def _runs(
     options: ComparisonOptions, data: Data, trainings: dict[str, TrainingOptions], first_seed: int
 ) -> Iterator[Run]:
     seeds = range(first_seed, first_seed + options.seeds)
-    for seed, fold, loss in itertools.product(seeds, range(1, options.folds + 1), trainings):
-        folder = options.out / RUNS / loss / f"fold-{fold}" / f"seed-{seed}"
+    splits = splitting(options, data.table)
+    for seed, split, loss in itertools.product(seeds, range(1, splits.number + 1), trainings):
+        name = splits.name(split)
         yield Run(
             loss,
-            fold,
+            name,
+            split,
             seed,
             data,
             replace(trainings[loss], seed=seed),
             RunOptions(
-                folder,
-                folds=options.folds,
-                fold=fold,
+                options.out / RUNS / loss / name / f"seed-{seed}",
                 split_seed=first_seed,
                 corrupt_labels=options.corrupt_labels,
+                **splits.options(split),
             ),
         )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

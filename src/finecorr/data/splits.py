@@ -56,7 +56,10 @@ def split_table(
     train, validation, test = fractions
     if fold is not None:
         if table.splits is not None:
-            raise InputError("folds are drawn from all rows: leave out --split-column")
+            raise InputError(
+                "folds are drawn from all rows: leave out --split-column (--split-column null, "
+                "where a file of flags names it)"
+            )
         splits = np.full(len(table), "train", dtype="<U10")
         splits[_members(table, fold, seed)] = "test"
         _draw(splits, table, "validation", validation / (train + validation), seed)

@@ -115,7 +115,8 @@ def ranking(
     In each fold and seed the losses are ranked, 1 being the best and ties having the mean of their
     ranks. The interval is the percentile interval of a bootstrap over folds, each with all its
     seeds: it tells how much depends on the folds, whose training sets overlap. From k folds there
-    are few different resamples, and for fewer than ten folds it is too narrow.
+    are few different resamples, and for fewer than ten folds it is too narrow. Of one fold there is
+    none, and its limits are NaN.
 
     Args:
         results: a row for each training, with the columns `loss`, `fold`, `seed` and `value`.

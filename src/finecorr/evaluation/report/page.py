@@ -68,6 +68,8 @@ class Target:
     """`loss`, `metric`, `value`, `low`, `high` and `p`, as `verdict` takes it."""
     criterion: str = "SRCC"
     """The metric that decides which loss is best."""
+    notes: Sequence[str] = ()
+    """What must be known of the metrics, a sentence each."""
     ranking: pd.DataFrame | None = None
     """By the criterion over folds and seeds, as `finecorr.evaluation.comparison.ranking` gives
     it."""
@@ -232,6 +234,7 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
         "measures": [{"name": name, "meaning": text} for name, text in measures.items()],
         "rows": [_row(target, model.name, names) for model in models],
         "compared": len(models) > 1,
+        "notes": target.notes,
         "ranking": [] if target.ranking is None else target.ranking.to_dict("records"),
         "cases": _counted(report, target),
         "columns": min(len(target.models), 4),
