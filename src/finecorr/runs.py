@@ -52,7 +52,9 @@ class RunOptions:
     out: Path = field(metadata={"help": "folder for the run"})
     split_fractions: tuple[float, float, float] = field(
         default=(0.7, 0.15, 0.15),
-        metadata={"help": "shares of the subjects for training, validation and test"},
+        metadata={
+            "help": "shares of the subjects for training, validation (which may be 0) and test"
+        },
     )
     folds: int | None = field(
         default=None,
@@ -131,6 +133,10 @@ def train(
     _check_out(run_options, config)
     table = read_table(table_options)
     splits = split_rows(table, run_options, training_options.seed)
+    if training_options.patience > 0 and "validation" not in splits:
+        raise InputError(
+            "--patience needs validation rows: give --split-fractions a share for them"
+        )
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {

@@ -142,6 +142,11 @@ class ImageDataModule(L.LightningDataModule):
         """The labelled images of a split, in the order of the table."""
         return Subset(self.dataset, self.indices[split])
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation split."""
+        return bool(self.indices.get("validation"))
+
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.rows("validation"))
 
