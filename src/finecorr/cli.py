@@ -50,7 +50,7 @@ _COMPARE_OPTIONS = (
 )
 # The losses have flags of their own.
 _NOT_COMPARED = {(TrainingOptions, "loss"), (TrainingOptions, "loss_options")}
-_DRAWN = ("--folds",)
+_DRAWN = ("--folds", "--repeats")
 """Flags that draw the splits, in the place of those that a preset names."""
 _CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""

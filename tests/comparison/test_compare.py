@@ -122,7 +122,7 @@ def test_the_split_of_the_table(
     flags = [*phantom_flags, *SMALL_FLAGS, "--split-column", "part", "--epochs", "1"]
     flags += ["--losses", "mse,huber", "--seeds", "1", "--workers", "2", "--out", str(tmp_path)]
     assert main(["compare", *flags, "--folds", "2"]) == 2
-    assert "--folds draws the splits" in capsys.readouterr().err
+    assert "--folds and --split-column each say" in capsys.readouterr().err
     assert main(["compare", *flags]) == 0
     assert {path.rsplit("/", 1)[0] for path in models(tmp_path)} == {
         f"runs/{loss}/split/seed-0" for loss in ("mse", "huber")
@@ -138,6 +138,38 @@ def test_the_split_of_the_table(
     assert "nan" not in summary
     assert "nan to nan" not in page
     assert re.search(r"\| mse \| [12]\.\d\d \| ", summary), "a rank without an interval"
+
+
+def test_random_splits(tmp_path: Path, phantom_flags: list[str]) -> None:
+    flags = [*phantom_flags, *SMALL_FLAGS, "--repeats", "3", "--epochs", "1", "--seeds", "1"]
+    flags += ["--losses", "mse,robust_pearson", "--workers", "2", "--batch-size", "16"]
+    assert main(["compare", *flags, "--out", str(tmp_path / "out")]) == 0
+    splits = [
+        pd.read_csv(tmp_path / "out" / "runs" / "mse" / f"repeat-{i}" / "seed-0" / "splits.csv")
+        for i in (1, 2, 3)
+    ]
+    for split in splits:
+        assert (split.groupby("group")["split"].nunique() == 1).all()
+        tested = split.groupby("group")["split"].first() == "test"
+        assert tested.sum() == round(0.2 * len(tested))
+        assert set(split["split"]) == {"train", "test"}
+    assert not splits[0].equals(splits[1])
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    srcc = results.query("loss == 'mse' and metric == 'SRCC'").set_index("fold")["value"]
+    assert list(srcc.index) == [1, 2, 3]
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "Each value is the median of 3 random 80/20 splits by subject." in summary
+    assert "| loss | mean rank | median SRCC | first |" in summary
+    assert f"{srcc.median():.3f}" in summary
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "the median of 3 random 80/20 splits by subject" in page
+    assert "median SRCC</th>" in page
+    # Each is an ordinary run.
+    config = tmp_path / "out" / "runs" / "mse" / "repeat-2" / "seed-0" / "config.yaml"
+    assert main(["train", "--config", str(config), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "splits.csv").read_text() == (
+        config.parent / "splits.csv"
+    ).read_text()
 
 
 def test_a_training_that_fails_does_not_take_the_others_with_it(

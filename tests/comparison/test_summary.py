@@ -62,6 +62,26 @@ def test_values_are_means_over_folds_and_seeds(predictions: pd.DataFrame) -> Non
             assert found[loss, metric] == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_median_over_splits_is_of_means_over_seeds(predictions: pd.DataFrame) -> None:
+    split = 1 + predictions["row"] // 3 % 5
+    predictions = predictions.assign(fold=split, truth=predictions["truth"].fillna(0.3))
+    values = summarise(predictions, average="median", resamples=400)
+    values = values.set_index(["loss", "metric"])
+    each = measure_each(predictions)
+    for loss in NOISE:
+        for metric in SCIPY:
+            of = each[(each["loss"] == loss) & (each["metric"] == metric)]
+            expected = of.pivot(index="fold", columns="seed", values="value").mean(axis=1).median()
+            assert values["value"][loss, metric] == pytest.approx(expected)
+            assert values["low"][loss, metric] < expected < values["high"][loss, metric]
+    assert (values["p"]["bad"] < 0.05).all()
+    ranks = rank_losses(each, "median")
+    assert ranks is not None
+    medians = ranks.set_index("loss")["median"]
+    assert medians.to_dict() == pytest.approx(values["value"].unstack()["SRCC"].to_dict())
+    assert ranking_text(ranks, "latex").count("median SRCC") == 1
+
+
 def test_p_is_of_the_difference_from_the_best(predictions: pd.DataFrame) -> None:
     metrics = summarise(predictions, resamples=400)
     for metric, rows in metrics.groupby("metric"):

@@ -65,13 +65,13 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     """Trains every loss on every split with every seed, and compares them on the test rows.
 
     All losses get the same splits, and with the same seed the same initial weights and the same
-    order of the samples. Each training is a run, in `runs/LOSS/fold-FOLD/seed-SEED`, or in
-    `runs/LOSS/split/seed-SEED` where the table has a column of the split. Those that are finished
-    are not repeated, and those that were interrupted go on. The folder also gets `results.csv`
-    (each measure of each training), `predictions.parquet`, `summary.md` and `summary.tex` (the
-    table with intervals and corrected p-values) and the page, `report.html`; and where some of the
-    losses set outliers aside, `suspects.csv`: all labels that were tested on, those first that the
-    predictions of these losses contradict most.
+    order of the samples. Each training is a run, in `runs/LOSS/SPLIT/seed-SEED`, where the split is
+    `fold-NUMBER`, `repeat-NUMBER` of random ones, or `split` for that of a column of the table.
+    Those that are finished are not repeated, and those that were interrupted go on. The folder also
+    gets `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
+    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`; and
+    where some of the losses set outliers aside, `suspects.csv`: all labels that were tested on,
+    those first that the predictions of these losses contradict most.
 
     Raises:
         InputError: an option or the table is at fault, and no training was started; or so many
@@ -102,15 +102,15 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         raise InputError(f"no split and seed has all the losses, as trainings failed: {reasons}")
     suspects = _suspects(finished, predictions)
     splits = splitting(options, data.table)
-    average = splits.average(shared["fold"].nunique(), shared["seed"].nunique())
+    note = f"Each value is {splits.value(shared['fold'].nunique(), shared['seed'].nunique())}."
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
         measured = measure_each(part, mapped=options.mapped)
         results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
-        metrics = summarise(part, mapped=options.mapped)
+        metrics = summarise(part, mapped=options.mapped, average=splits.average)
         of_target = None if suspects is None else suspects[suspects["target"] == target]
         findings[str(target)] = pages.Findings(
-            metrics, rank_losses(measured), of_target, notes=[f"Each value is {average}."]
+            metrics, rank_losses(measured, splits.average), of_target, notes=[note]
         )
     comparison = Comparison(findings, suspects, failures, table.within_column)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:

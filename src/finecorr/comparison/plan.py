@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finecorr import bundle
+from finecorr.comparison.splitting import Splitting
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
@@ -48,7 +49,14 @@ class ComparisonOptions:
         default=None,
         metadata={
             "help": "parts of the subjects that take turns as the test split (default: "
-            f"{_FOLDS}, where there is no --split-column)"
+            f"{_FOLDS}, where there is neither --repeats nor --split-column)"
+        },
+    )
+    repeats: int | None = field(
+        default=None,
+        metadata={
+            "help": "random splits in the place of folds, each of 80 % of the subjects for "
+            "training and 20 % for testing, of which the median is reported"
         },
     )
     seeds: int = field(
@@ -94,7 +102,7 @@ class ComparisonOptions:
             raise InputError(
                 f"--loss-options has options for {', '.join(unknown)}, which --losses does not name"
             )
-        for name, lowest in (("folds", 2), ("seeds", 1), ("workers", 1)):
+        for name, lowest in (("folds", 2), ("repeats", 1), ("seeds", 1), ("workers", 1)):
             value = getattr(self, name)
             if value is not None and not lowest <= value <= _MOST:
                 raise InputError(f"--{name} must be from {lowest} to {_MOST}, not {value}")
@@ -109,40 +117,6 @@ class Data:
     table: TableOptions
     images: ImageOptions
     augmentation: AugmentationOptions
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """Into which splits all losses are trained: the folds of the subjects, or the table's own."""
-
-    kind: Literal["folds", "column"]
-    number: int
-    """How many splits there are."""
-    column: str | None = None
-
-    def name(self, split: int) -> str:
-        """That of the folder of a split, by its number from 1."""
-        return f"fold-{split}" if self.kind == "folds" else "split"
-
-    def options(self, split: int) -> dict[str, Any]:
-        """The fields of `RunOptions` that make it."""
-        return {"folds": self.number, "fold": split} if self.kind == "folds" else {}
-
-    def described(self, seeds: int) -> str:
-        """What was done, in words."""
-        if self.kind == "column":
-            return f"those of column {self.column!r}; {_counted(seeds, 'training')} of each loss"
-        return (
-            f"{self.number} folds by subject, each the test split in turn; "
-            f"{_counted(seeds, 'training')} of each loss and fold"
-        )
-
-    def average(self, splits: int, seeds: int) -> str:
-        """What a value of so many splits and seeds is, in words."""
-        if self.kind == "column":
-            of = f"the mean over {seeds} seeds" if seeds > 1 else "that of one training"
-            return f"{of}, on the split of column {self.column!r}"
-        return f"the mean over {_counted(splits, 'fold')} and {_counted(seeds, 'seed')}"
 
 
 @dataclass(frozen=True)
@@ -182,14 +156,22 @@ def splitting(options: ComparisonOptions, table: TableOptions) -> Splitting:
     Raises:
         InputError: two ways at once.
     """
-    if table.split_column is None:
-        return Splitting("folds", _FOLDS if options.folds is None else options.folds)
-    if options.folds is not None:
+    ways = {
+        "--folds": options.folds,
+        "--repeats": options.repeats,
+        "--split-column": table.split_column,
+    }
+    given = [flag for flag, value in ways.items() if value is not None]
+    if len(given) > 1:
         raise InputError(
-            "--folds draws the splits, and --split-column names that of the table: leave one out "
-            "(--split-column null, where a file of flags names it)"
+            f"{' and '.join(given)} each say what the splits are: leave out all but one, or say "
+            f"{given[-1]} null where a file of flags has it"
         )
-    return Splitting("column", 1, table.split_column)
+    if options.repeats is not None:
+        return Splitting("repeats", options.repeats)
+    if table.split_column is not None:
+        return Splitting("column", 1, table.split_column)
+    return Splitting("folds", _FOLDS if options.folds is None else options.folds)
 
 
 def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> list[Run]:
@@ -199,9 +181,12 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
         InputError: an option is at fault.
     """
     options.check()
-    last = training.seed + options.seeds - 1
-    if last > MAX_SEED:
-        raise InputError(f"--seed {training.seed} and --seeds {options.seeds} end above {MAX_SEED}")
+    splits = splitting(options, data.table)
+    for flag, count in ("--seeds", options.seeds), ("--repeats", options.repeats or 1):
+        if training.seed + count - 1 > MAX_SEED:
+            raise InputError(f"--seed {training.seed} and {flag} {count} end above {MAX_SEED}")
+    if splits.kind == "repeats" and training.patience > 0:
+        raise InputError("--patience needs validation rows, and the splits of --repeats have none")
     trainings = {}
     for loss in options.losses:
         name = loss.partition(VARIANT)[0]
@@ -211,14 +196,17 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
         trainings[loss].check()
     # What they are measured within is for the comparison, and may change.
     data = replace(data, table=replace(data.table, within=None))
-    return list(_runs(options, data, trainings, training.seed))
+    return list(_runs(options, data, splits, trainings, training))
 
 
 def _runs(
-    options: ComparisonOptions, data: Data, trainings: dict[str, TrainingOptions], first_seed: int
+    options: ComparisonOptions,
+    data: Data,
+    splits: Splitting,
+    trainings: dict[str, TrainingOptions],
+    first: TrainingOptions,
 ) -> Iterator[Run]:
-    seeds = range(first_seed, first_seed + options.seeds)
-    splits = splitting(options, data.table)
+    seeds = range(first.seed, first.seed + options.seeds)
     for seed, split, loss in itertools.product(seeds, range(1, splits.number + 1), trainings):
         name = splits.name(split)
         yield Run(
@@ -230,12 +218,7 @@ def _runs(
             replace(trainings[loss], seed=seed),
             RunOptions(
                 options.out / RUNS / loss / name / f"seed-{seed}",
-                split_seed=first_seed,
                 corrupt_labels=options.corrupt_labels,
-                **splits.options(split),
+                **splits.options(split, first),
             ),
         )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

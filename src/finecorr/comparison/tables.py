@@ -20,6 +20,7 @@ Style = Literal["markdown", "latex"]
 
 def ranking_text(ranks: pd.DataFrame, style: Style) -> str:
     """A table of what `rank_losses` returns."""
+    average = "median" if "median" in ranks else "mean"
     table = pd.DataFrame(
         {
             "loss": ranks["loss"],
@@ -27,7 +28,7 @@ def ranking_text(ranks: pd.DataFrame, style: Style) -> str:
                 f"{mean:.2f}{_limits(low, high)}"
                 for mean, low, high in ranks[["mean_rank", "low", "high"]].to_numpy(dtype=float)
             ],
-            f"mean {CRITERION}": [measure_text(CRITERION, mean) for mean in ranks["mean"]],
+            f"{average} {CRITERION}": [measure_text(CRITERION, value) for value in ranks[average]],
             "first": ranks["best"].astype(str),
         }
     )

@@ -226,6 +226,7 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
     measures = {name: text for name, text in meanings(report.within).items() if name in shown}
     names = list(measures)
     error = target.error
+    ranking = pd.DataFrame() if target.ranking is None else target.ranking
     return {
         "name": target.name,
         "unit": target.unit,
@@ -235,7 +236,8 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
         "rows": [_row(target, model.name, names) for model in models],
         "compared": len(models) > 1,
         "notes": target.notes,
-        "ranking": [] if target.ranking is None else target.ranking.to_dict("records"),
+        "average": "median" if "median" in ranking else "mean",
+        "ranking": ranking.to_dict("records"),
         "cases": _counted(report, target),
         "columns": min(len(target.models), 4),
         "best": best.name,
