@@ -162,7 +162,7 @@ def phantoms(data: Path, out: Path) -> list[str]:
     table = folder / "table.csv"
     if not table.exists():
         write_phantoms(folder, 535)
-    _, *columns = PRESETS["hc18"](folder)
+    _, *columns = PRESETS["hc18"].flags(folder)
     return [str(table), *columns, "--image-root", str(folder / "images")]
 
 

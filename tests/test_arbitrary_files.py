@@ -5,6 +5,7 @@ FINECORR_EXAMPLES files of each kind are tried, 500 unless it is given.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -21,9 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save
+from scipy.io import savemat
 
 from finecorr import bundle
 from finecorr.data.images import ImageOptions
+from finecorr.data.layouts import matlab
 from finecorr.data.records import read_record
 from finecorr.data.table import TableOptions, read_table
 from finecorr.errors import InputError
@@ -146,13 +149,33 @@ def test_of_a_record(tmp_path_factory: pytest.TempPathFactory, content: bytes) -
     assert list(frame.columns) == ["image", "who", "target", "page"]
 
 
+def _matlab(*, compressed: bool) -> bytes:
+    names = np.array([["a.bmp", "b.bmp"]], dtype=object)
+    variables = {"scores": np.array([[1.5, 2]]), "names": names}
+    return _written(".mat", lambda path: savemat(path, variables, do_compression=compressed))
+
+
+MATLAB = [_matlab(compressed=False), _matlab(compressed=True)]
+
+
+@settings(max_examples=EXAMPLES)
+@given(content=st.sampled_from(MATLAB).flatmap(_damaged))
+def test_of_matlab(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "scores.mat"
+    path.write_bytes(content)
+    with contextlib.suppress(InputError):
+        assert matlab.read_numbers(path, "scores").ndim == 1
+    with contextlib.suppress(InputError):
+        assert all(isinstance(name, str) for name in matlab.read_names(path, "names"))
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
     regressor = Regressor(Architecture("resnet10-narrow", 1, (32, 48), 1)).eval()
     table = TableOptions(Path("/data/table.csv"), Path("/data"))
-    bundle.save(bundle.Bundle(regressor, table, ImageOptions((32, 48))), folder)
+    bundle.save(bundle.Bundle(regressor, table, ImageOptions(image_size=(32, 48))), folder)
     return folder
 
 

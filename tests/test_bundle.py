@@ -23,7 +23,7 @@ def model() -> bundle.Bundle:
         pixel_size_column="mm",
         length_columns=("a (mm)",),
     )
-    return bundle.Bundle(regressor, table, ImageOptions((32, 48), rgb=True))
+    return bundle.Bundle(regressor, table, ImageOptions(image_size=(32, 48), rgb=True))
 
 
 def test_what_is_saved_is_loaded(model: bundle.Bundle, tmp_path: Path) -> None:

@@ -430,7 +430,7 @@ def _sizes(
     frame.to_csv(data / "table.csv", index=False)
     options = TableOptions(data / "table.csv", pixel_size_column="mm")
     table = read_table(options)
-    images = Images(table, ImageOptions((68, 96)))
+    images = Images(table, ImageOptions(image_size=(68, 96)))
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         sizes = pixel_sizes(table, images)

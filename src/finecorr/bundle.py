@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,15 +14,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
+from torch import Tensor
 
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError
 from finecorr.files import replacing
+from finecorr.models.networks import MissingNetwork
 from finecorr.models.regressor import Architecture, Regressor
 
 FILE = "model.safetensors"
 _FORMAT = "finecorr-3"
+_HIDDEN = re.compile(r"hidden\.\d+\.weight")
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ def load(folder: Path) -> Bundle:
     """Reads the bundle of a run folder; nothing in it can execute code.
 
     Raises:
-        InputError: the folder has no bundle, or it is damaged.
+        InputError: the folder has no bundle, or it is damaged, or needs a network that is not
+            installed.
     """
     path = folder / FILE
     if not path.is_file():
@@ -69,17 +75,28 @@ def load(folder: Path) -> Bundle:
         images = from_plain(ImageOptions, description["images"])
         images.check()
         architecture = from_plain(Architecture, description["architecture"])
-        expected = (3 if images.rgb else 1, images.image_size, len(table.target_columns))
+        expected = (images.channels, images.size, len(table.target_columns))
         if (architecture.channels, architecture.image_size, architecture.targets) != expected:
             raise ValueError("its network, images and targets do not fit together")
+        weights = load_file(path)
+        _check_hidden(architecture, weights)
         regressor = Regressor(architecture)
-        regressor.load_state_dict(load_file(path))
+        regressor.load_state_dict(weights)
         if not all(torch.isfinite(value).all() for value in regressor.state_dict().values()):
             raise ValueError("it holds weights that are no finite numbers")
         return Bundle(regressor.eval(), table, images)
+    except MissingNetwork as error:
+        raise InputError(f"{path} needs its network: {error}") from error
     # What is wrong with a file that anybody may have written can be anything.
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
+
+
+def _check_hidden(architecture: Architecture, weights: dict[str, Tensor]) -> None:
+    """Before layers are built that are larger than the file."""
+    widths = [len(value) for name, value in weights.items() if _HIDDEN.fullmatch(name)]
+    if sorted(widths) != sorted(architecture.hidden) or not 0 <= architecture.dropout < 1:
+        raise ValueError("its hidden layers are not those of its weights")
 
 
 def from_plain(cls: Any, values: Any, *, partly: bool = False) -> Any:
@@ -106,7 +123,11 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     if origin in (UnionType, Union):
         if value is None and NoneType in members:
             return None
-        return _value(name, next(member for member in members if member is not NoneType), value)
+        *others, last = [member for member in members if member is not NoneType]
+        for member in others:
+            with suppress(ValueError):
+                return _value(name, member, value)
+        return _value(name, last, value)
     if origin is tuple and isinstance(value, list):
         kinds = members[:1] * len(value) if members[-1] is Ellipsis else members
         return tuple(_value(name, *pair) for pair in zip(kinds, value, strict=True))

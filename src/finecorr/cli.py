@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import jsonargparse
-from jsonargparse import Namespace
+from jsonargparse import ActionYesNo, Namespace
 
 from finecorr import demo, inference, losses, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
@@ -24,13 +24,14 @@ from finecorr.comparison.suspects import find_suspects
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.degradation import TABLE, DegradationOptions, write_degradations
 from finecorr.data.images import ImageOptions
-from finecorr.data.presets import expand_presets
+from finecorr.data.presets import PRESETS, expand_presets
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models.training import Interrupted, TrainingOptions
 from finecorr.pages import REPORT
 from finecorr.runs import RunOptions
+from finecorr.tasks import expand_task, explained
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
@@ -67,7 +68,10 @@ _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
     "another table: it starts from that table's folder."
 )
-_PRESET = "--preset NAME DIR stands for the table and its flags: hc18 is the HC18 data set."
+_PRESET = (
+    "--preset NAME DIR stands for the flags of a published data set in the folder DIR: "
+    f"{'; '.join(f'{name} ({preset.explanation})' for name, preset in PRESETS.items())}."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _remarks():
             given = _expanded(list(sys.argv[1:] if arguments is None else arguments))
+            if given[:1] in (["train"], ["compare"]):
+                without = {"loss"} if given[0] == "compare" else set()
+                given = expand_task(given, without)
             options = _parser().parse_args(_config_first(given))
             _COMMANDS[options.subcommand](options[options.subcommand])
     # What the system refuses (a full disk, say) is no fault in the program.
@@ -254,6 +261,7 @@ def _parser() -> ArgumentParser:
 
     train = ArgumentParser(description=f"Train a model on a table and evaluate it. {_PRESET}")
     train.add_argument("--config", action="config", help="YAML file of flags, as in a run's folder")
+    _add_task(train)
     for cls in _TRAIN_OPTIONS:
         for option in fields(cls):
             _add(train, cls, option)
@@ -304,6 +312,7 @@ def _parser() -> ArgumentParser:
         f"{_PRESET}"
     )
     compared.add_argument("--config", action="config", help="YAML file of flags")
+    _add_task(compared)
     for kind in _COMPARE_OPTIONS:
         for option in fields(kind):
             if (kind, option.name) not in _NOT_COMPARED:
@@ -359,7 +368,9 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
         parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
         return
     if kind is bool:
-        parser.add_argument(_flag(option), action="store_true", help=help_text)
+        parser.add_argument(
+            _flag(option), action=ActionYesNo(no_prefix="no-"), default=False, help=help_text
+        )
         return
     default = option.default
     if option.default_factory is not MISSING:
@@ -371,6 +382,12 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     if isinstance(settings.get("default"), tuple):
         settings["default"] = list(settings["default"])
     parser.add_argument(_flag(option), **settings)
+
+
+def _add_task(parser: ArgumentParser) -> None:
+    """For --help: it is replaced before the flags are read."""
+    help_text = f"defaults of other flags: {explained()}"
+    parser.add_argument("--task", type=str, default=SUPPRESS, help=help_text.replace("%", "%%"))
 
 
 def _add_per(parser: ArgumentParser, more: str) -> None:
@@ -388,7 +405,7 @@ def _argument_type(kind: Any) -> dict[str, Any]:
     for member in [kind, *members]:
         if get_origin(member) is tuple:
             parts = get_args(member)
-            return {"type": parts[0], "nargs": "+" if parts[-1] is Ellipsis else len(parts)}
+            return {"type": parts[0], "nargs": "*" if parts[-1] is Ellipsis else len(parts)}
     if Path in [kind, *members]:
         return {"type": str if kind is Path else str | None}
     return {"type": kind}

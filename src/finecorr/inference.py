@@ -15,10 +15,10 @@ import yaml
 from numpy.typing import NDArray
 
 from finecorr import bundle, pages
+from finecorr.data.dataset import ImageDataset
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images
-from finecorr.data.module import ImageDataset
 from finecorr.data.names import BETWEEN, find_file, real_paths, subjects
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
@@ -186,7 +186,7 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
     by_subject = predict_per == "subject"
     if by_subject and options.group_column is None and options.group_pattern is None:
         raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
-    if options.table.is_dir():
+    if options.layout is None and options.table.is_dir():
         table = read_folder(options.table, options)
         if not by_subject:
             return table
@@ -264,7 +264,7 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
     """
     implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
-        own = ("image_root", "encoding", "separator", "decimal", "sheet", "within")
+        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet", "within")
         implied |= dict.fromkeys(own)
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}
@@ -344,7 +344,6 @@ def _write_page(
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
     everywhere = np.full(table.targets.shape, np.nan)
     everywhere[evaluated] = predictions
-    height, width = model.images.image_size
     pages.write_page(
         out / pages.REPORT,
         f"{run.resolve().name} on {table.source.name}",
@@ -358,7 +357,7 @@ def _write_page(
         {
             "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
             "Model": f"{run.resolve()}, trained on {model.table.table}",
-            "Network": f"{model.regressor.architecture.network} on {height} x {width} pixels",
+            "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         trained_on=table.source == model.table.table,

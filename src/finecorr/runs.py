@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from finecorr import bundle
 from finecorr.data.augmentation import Augmentation, AugmentationOptions
 from finecorr.data.corruption import replace_labels
-from finecorr.data.images import ImageOptions, Images
-from finecorr.data.module import ImageDataModule, ImageDataset
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.images import ImageOptions, Images, Inputs
+from finecorr.data.module import ImageDataModule
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, TableOptions, check_target, read_table
@@ -29,7 +30,7 @@ from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
 from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
-from finecorr.models.regressor import Architecture
+from finecorr.models.frozen import FEATURES, frozen_features
 from finecorr.models.training import TrainingOptions
 
 CONFIG = "config.yaml"
@@ -74,6 +75,10 @@ class RunOptions:
             "makes of wrong labels"
         },
     )
+    mapped: bool = field(
+        default=False,
+        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
+    )
     overwrite: bool = field(
         default=False, metadata={"help": "replace the run that is in the folder"}
     )
@@ -111,13 +116,15 @@ def train(
     augmentation_options: AugmentationOptions,
     training_options: TrainingOptions,
     run_options: RunOptions,
+    features: Path | None = None,
 ) -> Evaluation:
     """Trains a model on a table, and evaluates it on the test split.
 
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
     `logs/`, `model.safetensors`, for a loss that sets outliers aside `outliers.csv` (the training
     labels, and in how many of the `epochs` each was `set_aside`), and of the test split
-    `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`.
+    `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`. With a frozen network
+    its features are in `features/`, or in the folder `features` that several runs share.
 
     Raises:
         InputError: an option, the table or an image is at fault; nothing was written.
@@ -126,6 +133,9 @@ def train(
     for options in (image_options, augmentation_options, training_options):
         options.check()
     table_options = absolute(table_options)
+    lengths = table_options.lengths
+    if any(lengths) and image_options.view == "crops":
+        raise InputError("a length is seen in the whole image only: it needs --view fit")
     config = _config(
         table_options, image_options, augmentation_options, training_options, run_options
     )
@@ -150,8 +160,12 @@ def train(
     )
     if run_options.resume:
         _check_same(out, record)
-    images = Images(table, image_options)
-    lengths = table_options.lengths
+    regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
+    images: Inputs = (
+        frozen_features(regressor, table, image_options, features or out / FEATURES)
+        if training_options.frozen
+        else Images(table, image_options)
+    )
     dataset = ImageDataset(table, images, lengths, targets)
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
@@ -165,23 +179,17 @@ def train(
             splits,
             Augmentation(augmentation_options, lengths=all(lengths)),
             batch_size=training_options.batch_size,
-            workers=0 if images.in_memory else training_options.loading_workers,
+            workers=training_options.loading_workers if _loads(images) else 0,
             seed=training_options.seed,
         )
-        architecture = Architecture(
-            training_options.network,
-            3 if image_options.rgb else 1,
-            image_options.image_size,
-            len(table.target_columns),
-        )
-        trained = training.train(
-            data, architecture, training_options, out, resume=run_options.resume
-        )
+        trained = training.train(data, regressor, training_options, out, resume=run_options.resume)
         if trained.outliers is not None:
             counts = outliers.outlier_table(trained.outliers, table, targets)
             write_record(out / outliers.FILE, counts)
-        tested, predictions = training.predict(trained.regressor, data.rows("test"))
-        evaluation = evaluate_predictions(table.take(tested), predictions, out)
+        tested, predictions = training.predict(trained.regressor, dataset, data.indices["test"])
+        evaluation = evaluate_predictions(
+            table.take(tested), predictions, out, mapped=run_options.mapped
+        )
         # The model comes last: a folder that has it is finished.
         bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
         shutil.rmtree(out / training.CHECKPOINTS)
@@ -199,6 +207,11 @@ def differences(
     """The flags in which `train` with these options would differ from the run in its folder."""
     options = (image_options, augmentation_options, training_options, run_options)
     return _differences(run_options.out, _config(absolute(table_options), *options))
+
+
+def _loads(images: Inputs) -> bool:
+    """Whether images are decoded while it trains."""
+    return isinstance(images, Images) and not images.in_memory
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -221,9 +234,8 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def absolute(options: TableOptions) -> TableOptions:
     """The same from any folder, so that the run can be repeated."""
-    table = options.table.absolute()
-    root = options.image_root if options.image_root is not None else table.parent
-    return replace(options, table=table, image_root=root.absolute())
+    options = replace(options, table=options.table.absolute())
+    return replace(options, image_root=options.root.absolute())
 
 
 def _config(*options: Any) -> dict[str, Any]:
@@ -262,7 +274,7 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
                 f"{out} already holds a run: choose another folder, or use --overwrite, or "
                 "--resume if it was interrupted"
             )
-    elif out.exists() and any(out.iterdir()):
+    elif out.exists() and any(path.name != FEATURES for path in out.iterdir()):
         raise InputError(f"{out} is not empty, and holds no run: choose another folder")
 
 

@@ -13,7 +13,7 @@ from finecorr.data.degradation import DegradationOptions, degrade, write_degrada
 from finecorr.data.degradation.kinds import KINDS, eight_bits
 from finecorr.data.phantom import phantom
 from finecorr.data.pictures import read
-from finecorr.data.view import stretched
+from finecorr.data.view import scaled
 from finecorr.errors import InputError
 
 
@@ -135,7 +135,7 @@ def test_the_table_tells_what_was_done(folder: Path, tmp_path: Path) -> None:
     assert (table.groupby("original")["group"].nunique() == 1).all()
     assert set(table["group"]) == {"0", "1", "2"}
     for row in table.itertuples():
-        original = eight_bits(stretched(read(folder / str(row.original))).numpy())[0]
+        original = eight_bits(scaled(read(folder / str(row.original))).numpy())[0]
         image = np.asarray(Image.open(out / str(row.image)))
         assert np.array_equal(image, original) == (row.severity == 0), row
 

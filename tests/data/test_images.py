@@ -17,7 +17,7 @@ from finecorr.data.pictures import raster
 from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError
 
-SMALL = ImageOptions((32, 32))
+SMALL = ImageOptions(image_size=(32, 32))
 
 
 def _write(path: Path, pixels: np.ndarray) -> Path:
@@ -97,7 +97,7 @@ def test_frames_are_those_that_the_column_names(tmp_path: Path) -> None:
     _pages(tmp_path / "a.tif", 3, 10, 16)
     _write(tmp_path / "b.png", np.eye(20, dtype=np.uint8))
     rows: dict[str, list[object]] = {"image": ["a.tif", "a.tif", "b.png"], "page": [3, 1, None]}
-    found = Images(_table(tmp_path, rows, frame_column="page"), ImageOptions((40, 40)))
+    found = Images(_table(tmp_path, rows, frame_column="page"), ImageOptions(image_size=(40, 40)))
     assert [int(found[i][0].float().sum(1).argmax()) // 2 for i in (0, 1)] == [16, 3]
     rows["page"] = [4, 1, 1]
     with pytest.raises(InputError, match=r"row 2: .*a.tif has 3 frames, and not number 4"):

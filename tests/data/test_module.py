@@ -10,8 +10,9 @@ import torch
 
 from finecorr.data.augmentation import Augmentation, AugmentationOptions
 from finecorr.data.corruption import replace_labels
+from finecorr.data.dataset import Batch, ImageDataset
 from finecorr.data.images import ImageOptions, Images
-from finecorr.data.module import Batch, ImageDataModule, ImageDataset
+from finecorr.data.module import ImageDataModule
 from finecorr.data.table import ImageTable, TableOptions, read_table
 
 TARGET = "head circumference (mm)"
@@ -30,7 +31,7 @@ def table(phantoms: Path) -> ImageTable:
 
 
 def _dataset(table: ImageTable) -> ImageDataset:
-    return ImageDataset(table, Images(table, ImageOptions((34, 48))), (True,))
+    return ImageDataset(table, Images(table, ImageOptions(image_size=(34, 48))), (True,))
 
 
 def test_lengths_are_in_pixels_of_the_networks_image(table: ImageTable) -> None:

@@ -19,7 +19,7 @@ from pydicom.uid import RLELossless
 
 from dicom_files import write_dicom
 from finecorr.data.pictures import Header, check_size, header, is_picture, read
-from finecorr.data.view import stretched
+from finecorr.data.view import scaled
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 GREY = np.array([[0, 50, 100], [150, 200, 250]], np.uint8)
@@ -31,7 +31,7 @@ def _save(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 
 
 def _shown(path: Path, frame: int = 0) -> torch.Tensor:
-    return stretched(read(path, frame))[0]
+    return scaled(read(path, frame))[0]
 
 
 # Of every format that Pillow reads
@@ -416,7 +416,7 @@ def test_pixel_size_of_ultrasound(tmp_path: Path) -> None:
 )
 def test_transfer_syntaxes(name: str) -> None:
     path = FILES / f"{name}.dcm"
-    shown = stretched(read(path, header(path).frames - 1))
+    shown = scaled(read(path, header(path).frames - 1))
     assert (float(shown.min()), float(shown.max())) == (0, 1)
 
 

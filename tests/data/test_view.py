@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from finecorr.data.pictures import Picture
-from finecorr.data.view import fit_image, stretched
+from finecorr.data.view import fit_image, scaled
 
 
 def _picture(values: object, **said: object) -> Picture:
@@ -15,13 +15,13 @@ def _picture(values: object, **said: object) -> Picture:
 
 
 def test_it_spans_0_to_1() -> None:
-    image = stretched(_picture(np.arange(6, dtype=np.uint8).reshape(2, 3) * 10 + 50))
+    image = scaled(_picture(np.arange(6, dtype=np.uint8).reshape(2, 3) * 10 + 50))
     torch.testing.assert_close(image, torch.arange(6.0).reshape(1, 2, 3) / 5)
-    assert torch.equal(stretched(_picture(np.full((2, 3), 7))), torch.zeros(1, 2, 3))
+    assert torch.equal(scaled(_picture(np.full((2, 3), 7))), torch.zeros(1, 2, 3))
 
 
 def test_low_values_are_bright_where_the_file_says_so() -> None:
-    shown = stretched(_picture([[0.0, 1.0, 4.0]], inverted=True))
+    shown = scaled(_picture([[0.0, 1.0, 4.0]], inverted=True))
     torch.testing.assert_close(shown, torch.tensor([[[1.0, 0.75, 0.0]]]))
 
 
@@ -29,42 +29,40 @@ def test_low_values_are_bright_where_the_file_says_so() -> None:
 def test_what_is_no_picture_is_black_and_counts_for_nothing(inverted: bool) -> None:
     values = np.array([[-2000, 10, 20, 30, 9999]], dtype=np.int16)
     valid = np.array([[False, True, True, True, False]])
-    shown = stretched(_picture(values, valid=valid, inverted=inverted))[0, 0]
+    shown = scaled(_picture(values, valid=valid, inverted=inverted))[0, 0]
     inside = torch.tensor([0.0, 0.5, 1.0])
     torch.testing.assert_close(shown[1:4], inside.flip(0) if inverted else inside)
     assert shown[0] == shown[4] == 0
-    assert torch.equal(
-        stretched(_picture(values, valid=np.zeros_like(valid))), torch.zeros(1, 1, 5)
-    )
+    assert torch.equal(scaled(_picture(values, valid=np.zeros_like(valid))), torch.zeros(1, 1, 5))
 
 
 def test_values_outside_the_window_are_black_or_white() -> None:
     def window(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.clip(values, 100.0, 200.0))
 
-    shown = stretched(_picture([[0.0, 100.0, 150.0, 200.0, 5000.0]], window=window))
+    shown = scaled(_picture([[0.0, 100.0, 150.0, 200.0, 5000.0]], window=window))
     torch.testing.assert_close(shown, torch.tensor([[[0.0, 0.0, 0.5, 1.0, 1.0]]]))
 
 
 def test_32_bits_keep_their_digits() -> None:
     values = np.array([[2**31, 2**31 + 1, 2**31 + 2]], dtype=np.uint32)
-    torch.testing.assert_close(stretched(_picture(values)), torch.tensor([[[0.0, 0.5, 1.0]]]))
+    torch.testing.assert_close(scaled(_picture(values)), torch.tensor([[[0.0, 0.5, 1.0]]]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
-        stretched(_picture([[0.0, bad]]))
+        scaled(_picture([[0.0, bad]]))
     valid = np.array([[True, False]])
-    assert torch.equal(stretched(_picture([[0.0, bad]], valid=valid)), torch.zeros(1, 1, 2))
+    assert torch.equal(scaled(_picture([[0.0, bad]], valid=valid)), torch.zeros(1, 1, 2))
 
 
 def test_colour_becomes_luminance_or_stays() -> None:
     values = np.zeros((3, 2, 2), np.uint8)
     values[1, 0, 0] = 255
-    assert stretched(_picture(values))[0, 0, 0] == pytest.approx(0.587)
-    assert stretched(_picture(values), rgb=True).shape == (3, 2, 2)
-    assert stretched(_picture(values[0]), rgb=True).shape == (3, 2, 2)
+    assert scaled(_picture(values))[0, 0, 0] == pytest.approx(0.587)
+    assert scaled(_picture(values), rgb=True).shape == (3, 2, 2)
+    assert scaled(_picture(values[0]), rgb=True).shape == (3, 2, 2)
 
 
 @pytest.mark.parametrize("shape", [(270, 400), (400, 270), (50, 50), (17, 301)])

@@ -13,7 +13,7 @@ from finecorr.models.regressor import Architecture, Regressor
 @pytest.mark.parametrize("name", networks.available())
 def test_every_network_gives_features_for_grey_and_colour(name: str) -> None:
     for channels in (1, 3):
-        network = networks.build(name, channels).eval()
+        network = networks.build(name, channels).module.eval()
         with torch.no_grad():
             features = network(torch.rand(2, channels, 64, 96))
         assert features.ndim == 2

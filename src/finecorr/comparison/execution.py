@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from finecorr import runs
 from finecorr.comparison.plan import Run
+from finecorr.data.table import read_table
 from finecorr.errors import InputError
-from finecorr.models.training import Interrupted, epochs_done
+from finecorr.models.frozen import frozen_features
+from finecorr.models.training import Interrupted, epochs_done, new_regressor
 
 LOG = "log.txt"
 _POLL_SECONDS = 0.5
@@ -62,6 +64,8 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     waiting = [run for run in todo if not run.finished]
     if not waiting:
         return []
+    if waiting[0].training.frozen:
+        _compute_features(waiting[0])
     slots: dict[int, tuple[Training, Run]] = {}
     failures = []
     epochs = sum(run.training.epochs for run in waiting)
@@ -94,6 +98,13 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     return failures
 
 
+def _compute_features(run: Run) -> None:
+    """Those of all trainings, once and before any of them starts."""
+    table = read_table(run.data.table)
+    regressor = new_regressor(run.data.images, len(table.target_columns), run.training)
+    frozen_features(regressor, table, run.data.images, run.features)
+
+
 def log_of(run: Run) -> Path:
     """What the training printed; not in its folder, which a run has for itself."""
     return run.folder.with_suffix(f".{LOG}")
@@ -108,7 +119,8 @@ def train(run: Run, threads: int) -> int:
         data = run.data
         options = replace(run.options, resume=run.started)
         try:
-            runs.train(data.table, data.images, data.augmentation, run.training, options)
+            parts = (data.table, data.images, data.augmentation, run.training, options)
+            runs.train(*parts, features=run.features)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return _USER_ERROR

@@ -62,12 +62,12 @@ def _provenance(
     table: ImageTable, runs: Sequence[Run], options: ComparisonOptions, splits: Splitting
 ) -> dict[str, str]:
     run = runs[0]
-    trained, (height, width) = run.training, run.data.images.image_size
+    trained = run.training
     return {
         "Data": pages.described(table),
         "Splits": splits.described(options.seeds),
         "Trainings": f"{len(runs)} finished",
-        "Network": f"{trained.network} on {height} x {width} pixels",
+        "Network": f"{trained.network} on {run.data.images.description}",
         "Budget": (
             f"{trained.epochs} epochs, batches of {trained.batch_size}, AdamW with a one-cycle "
             f"schedule to {trained.learning_rate:g}"

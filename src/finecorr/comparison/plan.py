@@ -16,6 +16,7 @@ from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError
+from finecorr.models.frozen import FEATURES
 from finecorr.models.training import MAX_SEED, TrainingOptions
 from finecorr.runs import CONFIG, RunOptions
 
@@ -136,6 +137,11 @@ class Run:
     @property
     def folder(self) -> Path:
         return self.options.out
+
+    @property
+    def features(self) -> Path:
+        """Of a frozen network: those of all trainings."""
+        return next(path for path in self.folder.parents if path.name == RUNS).parent / FEATURES
 
     @property
     def name(self) -> str:

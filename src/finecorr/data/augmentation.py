@@ -84,7 +84,10 @@ class Augmentation:
     def _transform(
         images: Tensor, mirrored: Tensor, angle: Tensor, zoom: Tensor, move: Tensor
     ) -> Tensor:
-        """One bilinear sampling for all the changes of place."""
+        """One bilinear sampling for all the changes of place; none to mirror an image alone."""
+        if not (angle.any() or move.any() or (zoom != 1).any()):
+            mirror = mirrored.to(images.device).view(-1, 1, 1, 1)
+            return torch.where(mirror, images.flip(-1), images)
         height, width = images.shape[-2:]
         # affine_grid maps places of the result to places of the input, both from -1 to 1 along
         # each side: a rotation must not stretch an image that is wider than high.

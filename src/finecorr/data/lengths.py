@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finecorr.data.frames import raise_faults
-from finecorr.data.images import Images
+from finecorr.data.images import Inputs
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning
 
@@ -17,7 +17,7 @@ _SAME = 0.01
 _SHOWN = 3
 
 
-def pixel_sizes(table: ImageTable, images: Images) -> NDArray[np.float64]:
+def pixel_sizes(table: ImageTable, images: Inputs) -> NDArray[np.float64]:
     """`(images,)`: the side of a pixel of the network's image, in the unit of the table's column.
 
     Where the column has none, the image's file says it, in mm. Where both do and they disagree, the
@@ -61,12 +61,12 @@ def pixel_sizes(table: ImageTable, images: Images) -> NDArray[np.float64]:
     return np.asarray(sizes / images.factors)
 
 
-def _but(table: ImageTable, images: Images, differ: NDArray[np.intp]) -> str:
+def _but(table: ImageTable, images: Inputs, differ: NDArray[np.intp]) -> str:
     return f" ({_examples(table, images, differ)})" if len(differ) else ""
 
 
 def _examples(
-    table: ImageTable, images: Images, chosen: NDArray[np.intp] | NDArray[np.bool_]
+    table: ImageTable, images: Inputs, chosen: NDArray[np.intp] | NDArray[np.bool_]
 ) -> str:
     parts = []
     for image in np.arange(len(images))[chosen][:_SHOWN]:

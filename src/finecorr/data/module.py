@@ -2,79 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 
 from finecorr.data.augmentation import Augmentation
-from finecorr.data.images import Images
-from finecorr.data.lengths import pixel_sizes
-from finecorr.data.table import ImageTable
-
-
-class Batch(TypedDict):
-    """What the network is given of a few images."""
-
-    row: Tensor
-    """`(n,)`: the positions of their rows in the table."""
-    image: Tensor
-    """`(n, channels, height, width)` float32, from 0 to 1."""
-    target: Tensor
-    """`(n, targets)` float32, NaN for a missing label; lengths in pixels of `image`."""
-    unit: Tensor
-    """`(n, targets)`: what one unit of `target` is in the table's unit."""
-    weight: Tensor
-    """`(n,)`"""
-
-
-class ImageDataset(Dataset[Batch]):
-    """The images of a table with the labels of their rows.
-
-    Args:
-        table: the rows.
-        images: their images, as the network sees them.
-        lengths: for each target, whether it is a length that is learnt in pixels.
-        targets: `(rows, targets)` in the place of the table's, where labels were replaced.
-
-    Raises:
-        InputError: nothing says how large the pixels of an image are.
-    """
-
-    def __init__(
-        self,
-        table: ImageTable,
-        images: Images,
-        lengths: tuple[bool, ...],
-        targets: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.images = images
-        self.rows = images.rows
-        """`(images,)`: the position in the table of each image's row."""
-        self.table_rows = len(table)
-        self.units = np.ones((len(images), len(table.target_columns)))
-        if any(lengths):
-            self.units[:, np.array(lengths)] = pixel_sizes(table, images)[:, None]
-        labels = table.targets if targets is None else targets
-        self.targets = labels[self.rows] / self.units
-        weights = np.ones(len(table)) if table.weights is None else table.weights
-        self.weights = weights[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Batch:
-        return {
-            "row": torch.tensor(self.rows[index]),
-            "image": self.images[index].float(),
-            "target": torch.from_numpy(self.targets[index]).float(),
-            "unit": torch.from_numpy(self.units[index]).float(),
-            "weight": torch.tensor(self.weights[index], dtype=torch.float32),
-        }
+from finecorr.data.crops import GridCrops, RandomCrops, WithEpoch, alike, crops_of
+from finecorr.data.dataset import Batch, ImageDataset
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -121,26 +60,36 @@ class ImageDataModule(L.LightningDataModule):
         """`(n, targets)`: the training labels as the network learns them."""
         return self.dataset.targets[self.indices["train"]]
 
+    def training_intensity(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, over the pixels of the training images."""
+        sums, squares, count = torch.zeros(()), torch.zeros(()), 0
+        for index in self.indices["train"]:
+            pixels = self.dataset.images[index].double().flatten(1)
+            sums, squares = sums + pixels.sum(1), squares + pixels.square().sum(1)
+            count += pixels.shape[1]
+        mean = sums / count
+        # Where all are black, there is nothing to divide by.
+        std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+        return mean.tolist(), std.tolist()
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        rows = self.rows("train")
+        indices, images = self.indices["train"], crops_of(self.dataset)
         trainer = self.trainer
         assert trainer is not None
+        rows: Dataset[Batch] = Subset(self.dataset, indices)
+        kind: type[DistributedSampler[Batch]] = DistributedSampler
+        if images is not None:
+            rows, kind = RandomCrops(self.dataset, images, indices, self._seed), WithEpoch
         # Alone among torch's samplers, this one is seeded by the epoch, on one device as on many.
-        sampler: DistributedSampler[Batch] = DistributedSampler(
-            rows, trainer.world_size, trainer.global_rank, shuffle=True, seed=self._seed
-        )
+        sampler = kind(rows, trainer.world_size, trainer.global_rank, shuffle=True, seed=self._seed)
         # A small last batch would have a noisy correlation.
         drop_last = len(sampler) >= self._batch_size
-        return self._loader(rows, sampler=sampler, drop_last=drop_last)
+        return _loader(rows, self._workers, self._batch_size, sampler=sampler, drop_last=drop_last)
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in a pass over the training images; a remainder is a batch only where all are."""
         return max(len(self.indices["train"]) // self._batch_size, 1)
-
-    def rows(self, split: str) -> Subset[Batch]:
-        """The labelled images of a split, in the order of the table."""
-        return Subset(self.dataset, self.indices[split])
 
     @property
     def validates(self) -> bool:
@@ -148,12 +97,14 @@ class ImageDataModule(L.LightningDataModule):
         return bool(self.indices.get("validation"))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.rows("validation"))
+        return prediction_loader(
+            self.dataset, self.indices["validation"], self._batch_size, self._workers
+        )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
         assert trainer is not None
-        if not trainer.training:
+        if not trainer.training or batch["image"].ndim == 2:
             return batch
         place = [self._seed, trainer.global_step, trainer.global_rank]
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
@@ -162,12 +113,35 @@ class ImageDataModule(L.LightningDataModule):
         target = batch["target"] * zoom[:, None]
         return {**batch, "image": image, "target": target, "unit": batch["unit"] / zoom[:, None]}
 
-    def _loader(self, rows: Dataset[Batch], **options: Any) -> DataLoader[Batch]:
-        return DataLoader(
-            rows,
-            self._batch_size,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            **options,
-        )
+
+def prediction_loader(
+    dataset: ImageDataset, indices: Sequence[int], batch_size: int, workers: int = 0
+) -> DataLoader[Batch]:
+    """Batches of images as a prediction sees them: whole, or crops on a grid, of each its own.
+
+    Args:
+        dataset: the images.
+        indices: which of them.
+        batch_size: the largest number of images, or crops, in a batch.
+        workers: processes that load images.
+    """
+    rows: Dataset[Batch] = Subset(dataset, indices)
+    images = crops_of(dataset)
+    if images is not None and images.options.test_crops:
+        rows = GridCrops(dataset, images, indices)
+    elif images is not None:
+        return _loader(rows, workers, batch_sampler=alike(images.shapes[indices], batch_size))
+    return _loader(rows, workers, batch_size)
+
+
+def _loader(
+    rows: Dataset[Batch], workers: int, batch_size: int = 1, **options: Any
+) -> DataLoader[Batch]:
+    return DataLoader(
+        rows,
+        batch_size,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        **options,
+    )

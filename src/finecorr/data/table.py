@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from finecorr.data import names
 from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
+from finecorr.data.layouts import LAYOUTS, read_layout
 from finecorr.data.numbers import Numbers, read_numbers, wrong_cells
 from finecorr.errors import InputError
 from finecorr.files import check_unicode
@@ -35,7 +36,10 @@ class TableOptions:
     """Where the images and their scores are. Each field is a flag of the command line."""
 
     table: Path = field(
-        metadata={"help": "table of images and scores: CSV, TSV, Excel, Parquet or JSON"}
+        metadata={
+            "help": "table of images and scores: CSV, TSV, Excel, Parquet or JSON; or, with "
+            "--layout, the folder of a published data set"
+        }
     )
     image_root: Path | None = field(
         default=None,
@@ -126,6 +130,17 @@ class TableOptions:
     sheet: str | None = field(
         default=None, metadata={"help": "of an Excel file that has several with something in them"}
     )
+    layout: str | None = field(
+        default=None,
+        metadata={"help": f"published data set whose folder the table is: {', '.join(LAYOUTS)}"},
+    )
+
+    @property
+    def root(self) -> Path:
+        """The folder that image paths start from."""
+        if self.image_root is not None:
+            return self.image_root
+        return self.table.parent if self.layout is None else self.table
 
     @property
     def lengths(self) -> tuple[bool, ...]:
@@ -209,7 +224,10 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     source = options.table
     asked = _columns(options)
     wanted = dict.fromkeys(name for columns in asked.values() for name in columns)
-    frame = read_frame(source, list(wanted), options.format)
+    if options.layout is None:
+        frame = read_frame(source, list(wanted), options.format)
+    else:
+        frame = read_layout(options.layout, source)
     if _within_subjects(options, frame):
         del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
@@ -217,8 +235,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     if len(frame.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
-    root = options.image_root if options.image_root is not None else source.parent
-    images = names.find_images(frame, options.image_columns, root, faults)
+    images = names.find_images(frame, options.image_columns, options.root, faults)
     groups = names.subjects_of_rows(
         frame, images, options.group_column, options.group_pattern, faults
     )
@@ -280,6 +297,11 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
 def check_options(options: TableOptions) -> None:
     """Raises InputError if options contradict each other."""
     check_unicode(options.image_root or options.table)
+    if options.layout is not None and options.format != Format():
+        raise InputError(
+            "--layout says what the files are: leave out --encoding, --separator, --decimal and "
+            "--sheet"
+        )
     if options.group_column is not None and options.group_pattern is not None:
         raise InputError("give --group-column or --group-pattern, not both")
     if options.frame_column is not None and options.all_frames:

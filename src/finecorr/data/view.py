@@ -1,6 +1,8 @@
-"""What a network sees of a picture: its range from 0 to 1, and its size."""
+"""What a network sees of a picture: its range from 0 to 1, and its size, whole or in crops."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,27 +10,36 @@ from torch import Tensor
 
 from finecorr.data.pictures import Picture
 
+Intensity = tuple[Literal["image", "type"] | float, ...]
+"""Which values become 0 and 1: those of the image, of its type, or two numbers."""
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 
-def stretched(picture: Picture, *, rgb: bool = False) -> Tensor:
-    """`(channels, height, width)` float32, from 0 (the picture's darkest) to 1 (its brightest).
+def scaled(picture: Picture, intensity: Intensity = ("image",), *, rgb: bool = False) -> Tensor:
+    """`(channels, height, width)` float32, from 0 to 1.
 
-    It is as its file says that it is to be shown: within its window, and dark where low values are
-    bright. Where the file has no picture, it is 0, and does not count as the darkest.
+    Where the file has no picture, it is 0. Where low values are to be shown bright, it is turned.
 
     Args:
         picture: of one channel or three.
+        intensity: `("image",)`: its darkest value is 0 and its brightest 1, within its window if
+            the file has one; `("type",)`: the least and the largest value that its type, or a
+            DICOM's bits stored, can hold; `(low, high)`: these, in the unit of its values.
         rgb: three channels in any case, or else one, of the luminance.
 
     Raises:
-        ValueError: it holds values that are not finite numbers.
+        ValueError: it holds values that are not finite numbers, or real numbers, whose type has no
+            range.
     """
-    values = picture.values if picture.window is None else picture.window(picture.values)
+    of_image = intensity == ("image",)
+    windowed = of_image and picture.window is not None
+    values = picture.window(picture.values) if windowed and picture.window else picture.values
     inside = values if picture.valid is None else values[:, picture.valid]
     low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
     if not np.isfinite(high - low):
         raise ValueError("it holds values that are not finite numbers")
+    if not of_image:
+        low, high = _limits(picture, intensity)
     # 32 bits and more have digits that float32 has not.
     wide = values.dtype.itemsize > 2 and values.dtype != np.float32
     real = np.float64 if wide else np.float32
@@ -45,6 +56,15 @@ def stretched(picture: Picture, *, rgb: bool = False) -> Tensor:
     if picture.valid is not None:
         image.masked_fill_(~torch.from_numpy(picture.valid), 0)
     return image.expand(3, -1, -1) if rgb else image
+
+
+def _limits(picture: Picture, intensity: Intensity) -> tuple[float, float]:
+    if intensity != ("type",):
+        low, high = (float(limit) for limit in intensity)
+        return low, high
+    if picture.lowest is None or picture.highest is None:
+        raise ValueError("it holds real numbers, whose type has no range: say --intensity LOW HIGH")
+    return picture.lowest, picture.highest
 
 
 def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tuple[Tensor, float]:
@@ -70,3 +90,42 @@ def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tupl
     # Whole pixels stretch the two axes a little differently: a length at any angle sees the mean.
     factor = (inner[0] / tall * inner[1] / width) ** 0.5
     return torch.nn.functional.pad(resized, padding), factor
+
+
+def padded(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image that is at least of that size, mirrored at its edges where it was smaller.
+
+    Args:
+        image: `(channels, height, width)`.
+        size: height and width.
+    """
+    lacking = [max(wanted - side, 0) for wanted, side in zip(size, image.shape[1:], strict=True)]
+    if not any(lacking):
+        return image
+    around = [(lack // 2, lack - lack // 2) for lack in lacking]
+    # torch mirrors once only, and a side may be far too short.
+    return torch.from_numpy(np.pad(image.numpy(), [(0, 0), *around], mode="reflect"))
+
+
+def grid(shape: tuple[int, int], size: tuple[int, int], count: int) -> list[tuple[int, int]]:
+    """Tops and lefts of `count` crops, evenly over the image: rows times columns of them, as many
+    of each as suit its shape best; one alone is its middle.
+
+    Args:
+        shape: height and width of the image.
+        size: of the crops, no larger than it.
+        count: of the crops.
+    """
+    shares = [rows for rows in range(1, count + 1) if count % rows == 0]
+    rows = min(shares, key=lambda rows: abs(np.log(rows * rows / count * shape[1] / shape[0])))
+    tops, lefts = (
+        _even(side - crop, number)
+        for side, crop, number in zip(shape, size, (rows, count // rows), strict=True)
+    )
+    return [(top, left) for top in tops for left in lefts]
+
+
+def _even(room: int, number: int) -> list[int]:
+    """Places from 0 to `room`."""
+    places = np.linspace(0, room, number) if number > 1 else np.array([room / 2])
+    return [round(place) for place in places.tolist()]

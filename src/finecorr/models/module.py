@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor
 from torchmetrics.aggregation import CatMetric
 
-from finecorr.data.module import Batch
+from finecorr.data.dataset import Batch
 from finecorr.errors import InputError
 from finecorr.losses import Loss, RobustPearsonLoss
 from finecorr.models.regressor import Regressor
@@ -32,19 +32,46 @@ class RegressionModule(L.LightningModule):
         loss: on standardised targets.
         learning_rate: the peak of the one-cycle schedule.
         weight_decay: of AdamW.
+        backbone_rate: the peak for the network without its head, if it is another one.
+        frozen_epochs: of the training, from its start, in which the head alone learns.
+        seed: of what a step draws (dropout).
     """
 
     def __init__(
-        self, regressor: Regressor, loss: Loss, *, learning_rate: float, weight_decay: float
+        self,
+        regressor: Regressor,
+        loss: Loss,
+        *,
+        learning_rate: float,
+        weight_decay: float,
+        backbone_rate: float | None = None,
+        frozen_epochs: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.regressor = regressor
         self.loss = loss
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
+        self._backbone_rate = backbone_rate
+        self._frozen_epochs = frozen_epochs
+        self._seed = seed
         self._predictions = CatMetric(nan_strategy="disable")
         self._targets = CatMetric(nan_strategy="disable")
         self._weights = CatMetric(nan_strategy="disable")
+
+    def on_train_epoch_start(self) -> None:
+        if not self._frozen_epochs:
+            return
+        frozen = self.current_epoch < self._frozen_epochs
+        self.regressor.backbone.requires_grad_(not frozen)
+        # Its batch statistics do not move, either.
+        self.regressor.backbone.train(not frozen)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # So that a resumed training draws what it would have drawn.
+        place = np.random.SeedSequence([self._seed, self.global_step, self.global_rank])
+        torch.manual_seed(int(place.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The `loss`, and which samples it set aside, `outlier`: `(n, targets)`."""
@@ -100,16 +127,26 @@ class RegressionModule(L.LightningModule):
             self.loss.memory.restore(checkpoint[_MEMORY])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows, predictions in the table's unit, and the standardised scores behind them."""
+        """Positions in the data set, predictions in the table's unit, and the standardised scores
+        behind them."""
         scores, _ = self.regressor.scores(batch["image"])
-        return batch["row"], self.regressor.in_unit(scores) * batch["unit"], scores
+        return batch["index"], self.regressor.in_unit(scores) * batch["unit"], scores
 
     def configure_optimizers(self) -> Any:
+        regressor, rates = self.regressor, [self._learning_rate]
+        groups = [list(regressor.parameters())]
+        if self._backbone_rate is not None:
+            groups = [
+                [*regressor.hidden.parameters(), *regressor.head.parameters()],
+                list(regressor.backbone.parameters()),
+            ]
+            rates.append(self._backbone_rate)
         optimizer = torch.optim.AdamW(
-            self.regressor.parameters(), self._learning_rate, weight_decay=self._weight_decay
+            [{"params": group, "lr": rate} for group, rate in zip(groups, rates, strict=True)],
+            weight_decay=self._weight_decay,
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self._learning_rate, total_steps=int(self.trainer.estimated_stepping_batches)
+            optimizer, rates, total_steps=int(self.trainer.estimated_stepping_batches)
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from finecorr.data.module import Batch
+from finecorr.data.dataset import Batch
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 

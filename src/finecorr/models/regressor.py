@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from finecorr.errors import InputError
 from finecorr.functional.moments import populations
 from finecorr.models import networks
+from finecorr.models.networks import FeatureKind, Network
 
 _SIDE = 64
 """Pixels of the image on which features are counted."""
+
+Normalisation = Literal["image", "training", "weights"]
+"""By whose mean and standard deviation an image is normalised: its own, those of the training
+images, or those of the images that the network was pretrained on."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +32,47 @@ class Architecture:
     network: str
     channels: int
     image_size: tuple[int, int]
+    """Of what it is trained on."""
     targets: int
+    features: FeatureKind = "last"
+    hidden: tuple[int, ...] = ()
+    """Widths of the layers between the features and the linear head."""
+    dropout: float = 0.0
+    normalisation: Normalisation = "image"
+    network_config: dict[str, Any] | None = None
+    """As `Network.config` is."""
 
 
 class Regressor(nn.Module):
-    """A network with one linear head.
+    """A network with a head: layers of `hidden` widths, if any, and a linear one.
 
     The head works on standardised targets, whose mean and standard deviation are kept beside it,
     with a linear calibration.
     """
 
+    image_mean: Tensor
+    image_std: Tensor
     target_mean: Tensor
     target_std: Tensor
     slope: Tensor
     intercept: Tensor
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, network: Network | None = None) -> None:
         super().__init__()
         self.architecture = architecture
-        self.backbone = networks.build(architecture.network, architecture.channels)
-        self.head = nn.Linear(self._feature_count(), architecture.targets)
+        if network is None:
+            network = networks.build(
+                architecture.network,
+                architecture.channels,
+                architecture.features,
+                config=architecture.network_config,
+            )
+        self.backbone = network.module
+        count = self._feature_count()
+        self.hidden = _layers([count, *architecture.hidden], architecture.dropout)
+        self.head = nn.Linear([count, *architecture.hidden][-1], architecture.targets)
+        self.register_buffer("image_mean", torch.zeros(architecture.channels, 1, 1))
+        self.register_buffer("image_std", torch.ones(architecture.channels, 1, 1))
         self.register_buffer("target_mean", torch.zeros(architecture.targets))
         self.register_buffer("target_std", torch.ones(architecture.targets))
         self.register_buffer("slope", torch.ones(architecture.targets))
@@ -66,14 +96,34 @@ class Regressor(nn.Module):
         """A target as the head is trained on it."""
         return (target - self.target_mean) / self.target_std
 
+    def normalise_images(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the mean and the standard deviation that images have in each channel."""
+        self.image_mean.copy_(torch.tensor(mean).view(-1, 1, 1))
+        self.image_std.copy_(torch.tensor(std).view(-1, 1, 1))
+
+    def features(self, image: Tensor) -> Tensor:
+        """`(n, features)` of the network."""
+        if self.architecture.normalisation == "image":
+            # Gain and offset of the image say nothing about lengths.
+            std, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
+            std = std + 1e-3
+        else:
+            mean, std = self.image_mean, self.image_std
+        features: Tensor = self.backbone((image - mean) / std)
+        return features.float()
+
     def scores(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised, uncalibrated predictions `(n, targets)`, and features `(n, d)`."""
-        # Gain and offset of the image say nothing about lengths and little about quality.
-        std, mean = torch.std_mean(image, dim=(1, 2, 3), keepdim=True)
-        features = self.backbone((image - mean) / (std + 1e-3)).float()
+        """Standardised, uncalibrated predictions `(n, targets)`, and what the linear head makes
+        them of, `(n, d)`.
+
+        Args:
+            image: `(n, channels, height, width)`, or `(n, features)` that are known already.
+        """
+        features = image if image.ndim == 2 else self.features(image)
         # With 8 bits, half precision would round different predictions to equal ones.
         with torch.autocast(image.device.type, enabled=False):
-            return self.head(features), features
+            hidden = self.hidden(features)
+            return self.head(hidden), hidden
 
     def calibrated(self, scores: Tensor) -> Tensor:
         """Scores in standard deviations of the targets from their mean, on the fitted line."""
@@ -88,11 +138,43 @@ class Regressor(nn.Module):
         return self.in_unit(self.scores(image)[0])
 
     def _feature_count(self) -> int:
-        training = self.backbone.training
+        architecture, training = self.architecture, self.backbone.training
         self.backbone.eval()
-        with torch.no_grad():
-            # Their number is that of any image, and an image may be large.
-            image = torch.zeros(1, self.architecture.channels, _SIDE, _SIDE)
-            features = self.backbone(image)
+        # Their number is that of any image, and an image may be large; but not every network takes
+        # any image.
+        found = features_of(self.backbone, architecture.channels, (_SIDE, _SIDE))
+        if isinstance(found, Exception):
+            found = features_of(self.backbone, architecture.channels, architecture.image_size)
         self.backbone.train(training)
-        return int(features.shape[1])
+        height, width = architecture.image_size
+        if isinstance(found, Exception):
+            raise InputError(
+                f"--network {architecture.network} takes no images of {height} x {width} pixels: "
+                f"{found}"
+            )
+        if found.ndim != 2 or not found.is_floating_point():
+            raise InputError(
+                f"--network {architecture.network} must return features (n, d), not "
+                f"{tuple(found.shape)} for one image"
+            )
+        return int(found.shape[1])
+
+
+def features_of(backbone: nn.Module, channels: int, size: tuple[int, int]) -> Tensor | Exception:
+    """Those of a black image, or why the network does not take it."""
+    try:
+        with torch.no_grad():
+            found: Tensor = backbone(torch.zeros(1, channels, *size))
+            return found
+    except Exception as error:
+        return error
+
+
+def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:
+    """Fully connected ones of these widths, the first being what goes in, which is standardised."""
+    if len(widths) == 1:
+        return nn.Sequential()
+    layers: list[nn.Module] = [nn.BatchNorm1d(widths[0], affine=False)]
+    for before, width in pairwise(widths):
+        layers += [nn.Linear(before, width), nn.GELU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)

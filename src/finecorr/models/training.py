@@ -6,7 +6,7 @@ import logging
 import re
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,18 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from finecorr import functional, losses
-from finecorr.data.module import Batch, ImageDataModule
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.images import ImageOptions
+from finecorr.data.module import ImageDataModule, prediction_loader
 from finecorr.errors import InputError
 from finecorr.models import networks
 from finecorr.models.module import RegressionModule
+from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
-from finecorr.models.regressor import Architecture, Regressor
+from finecorr.models.regressor import Architecture, Normalisation, Regressor, features_of
 
 CHECKPOINTS = "checkpoints"
 LOGS = "logs"
@@ -35,6 +37,7 @@ MAX_SEED = 2**32 - 1
 """What NumPy and scikit-learn take."""
 _MOST = 2**31 - 1
 _MOST_WORKERS = 1024
+_WIDEST = 2**16
 _PREDICTION_BATCH = 64
 _CALIBRATION_STEPS = 10
 
@@ -51,7 +54,49 @@ class TrainingOptions:
         metadata={"help": "options of the loss, as --loss-options.NAME VALUE or as YAML"},
     )
     network: str = field(
-        default="resnet18", metadata={"help": f"one of {', '.join(networks.available())}"}
+        default="resnet18",
+        metadata={
+            "help": f"one of {', '.join(networks.available())}; timm/NAME of timm; "
+            "hf/NAME-OR-FOLDER of Hugging Face; or package.module:function of one's own, which is "
+            "called with the number of channels and returns a module from images (n, channels, "
+            "height, width) to features (n, d)"
+        },
+    )
+    weights: str = field(
+        default="none",
+        metadata={
+            "help": "what the network starts from: pretrained, for those that timm or Hugging Face "
+            "have for it; a file (safetensors, or a state dict); or none, for random ones"
+        },
+    )
+    features: FeatureKind = field(
+        default="last",
+        metadata={
+            "help": "last: means of the network's last maps; stages: means and standard deviations "
+            "of the maps of all its stages, where what people see of quality is (timm and hf)"
+        },
+    )
+    hidden: tuple[int, ...] = field(
+        default=(),
+        metadata={"help": "widths of the layers between the features and the linear head"},
+    )
+    dropout: float = field(default=0.0, metadata={"help": "share of each of these layers"})
+    frozen: bool = field(
+        default=False,
+        metadata={
+            "help": "the head alone learns: the features of each image are computed once, and kept "
+            "beside the run; without augmentation"
+        },
+    )
+    frozen_epochs: int = field(
+        default=0, metadata={"help": "epochs from the start in which the head alone learns"}
+    )
+    backbone_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "peak of the learning rate of the network without its head (default: that of "
+            "--learning-rate)"
+        },
     )
     epochs: int = field(default=30, metadata={"help": "passes over the training images"})
     batch_size: int = field(default=64, metadata={"help": "images in a batch"})
@@ -88,6 +133,7 @@ class TrainingOptions:
         for name, lowest, highest in (
             ("epochs", 1, _MOST),
             ("batch_size", 2, _MOST),
+            ("frozen_epochs", 0, self.epochs),
             ("patience", 0, _MOST),
             ("seed", 0, MAX_SEED),
             ("loading_workers", 0, _MOST_WORKERS),
@@ -97,8 +143,24 @@ class TrainingOptions:
                 raise InputError(
                     f"--{flag} must be from {lowest} to {highest}, not {getattr(self, name)}"
                 )
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"--learning-rate must be positive, not {self.learning_rate}")
+        for name in ("learning_rate", "backbone_rate"):
+            rate = getattr(self, name)
+            if rate is not None and not 0 < rate < float("inf"):
+                raise InputError(f"--{name.replace('_', '-')} must be positive, not {rate}")
+        if not all(1 <= width <= _WIDEST for width in self.hidden):
+            given = " ".join(map(str, self.hidden))
+            raise InputError(f"--hidden must be numbers from 1 to {_WIDEST}, not {given}")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"--dropout must be in [0, 1), not {self.dropout}")
+        if self.dropout and not self.hidden:
+            raise InputError("--dropout is of the layers of --hidden, and there are none")
+        if self.frozen and self.weights == "none" and not networks.is_own(self.network):
+            raise InputError(
+                "--frozen keeps the network as it is, and --weights none has learnt nothing: give "
+                "--weights pretrained, or a file"
+            )
+        if self.frozen and self.frozen_epochs:
+            raise InputError("--frozen is throughout, and --frozen-epochs at the start: give one")
         if not 0 <= self.average < 1:
             raise InputError(f"--average must be in [0, 1), not {self.average}")
         if not 0 <= self.weight_decay < float("inf"):
@@ -133,9 +195,67 @@ class Interrupted(Exception):
     """The person at the keyboard stopped the training; its last checkpoint is there."""
 
 
+def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) -> Regressor:
+    """The regressor with the weights that its training starts from.
+
+    Args:
+        images: what it sees.
+        targets: how many it predicts.
+        options: of its training.
+
+    Raises:
+        InputError: there is no such network, or its weights cannot be had, or it does not take
+            these images.
+    """
+    L.seed_everything(options.seed, verbose=False)
+    pretrained = options.weights == "pretrained"
+    network = networks.build(
+        options.network, images.channels, options.features, pretrained=pretrained
+    )
+    known = network.mean is not None and (
+        options.weights != "none" or networks.is_own(options.network)
+    )
+    if options.frozen and not known:
+        raise InputError(
+            f"--frozen: nothing says how images are normalised for {options.network} (a module of "
+            "one's own says it with image_mean and image_std)"
+        )
+    normalisation: Normalisation = "weights"
+    if not known:
+        normalisation = "image" if images.intensity == ("image",) else "training"
+    regressor = Regressor(
+        Architecture(
+            options.network,
+            images.channels,
+            images.size,
+            targets,
+            options.features,
+            options.hidden,
+            options.dropout,
+            normalisation,
+            network.config,
+        ),
+        network,
+    )
+    if not pretrained and options.weights != "none":
+        networks.load_weights(network, Path(options.weights))
+    if known and network.mean is not None and network.std is not None:
+        regressor.normalise_images(network.mean, network.std)
+    if images.view == "crops" and not images.test_crops:
+        height, width = images.size
+        error = features_of(regressor.backbone.eval(), images.channels, (height + 32, width + 64))
+        if isinstance(error, Exception):
+            raise InputError(
+                f"--network {options.network} does not take images of every size ({error}): give "
+                "--test-crops N, to predict from crops"
+            )
+        regressor.backbone.train()
+    return regressor
+
+
 def train(
     data: ImageDataModule,
-    architecture: Architecture,
+    regressor: Regressor,
     options: TrainingOptions,
     folder: Path,
     *,
@@ -145,7 +265,7 @@ def train(
 
     Args:
         data: the batches.
-        architecture: the network.
+        regressor: of `new_regressor` for the same options, just made.
         options: how it is trained.
         folder: where logs and checkpoints go.
         resume: go on from the last checkpoint in `folder`, if there is one.
@@ -154,15 +274,18 @@ def train(
         Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
         InputError: it diverged, or an image can no longer be read.
     """
-    L.seed_everything(options.seed, verbose=False)
-    regressor = Regressor(architecture)
     regressor.standardise_targets(data.training_targets())
+    if regressor.architecture.normalisation == "training":
+        regressor.normalise_images(*data.training_intensity())
     module = RegressionModule(
         # torch's annotations do not know this form.
         regressor.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         options.build_loss(),
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
+        backbone_rate=options.backbone_rate,
+        frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
+        seed=options.seed,
     )
     checkpoints = folder / CHECKPOINTS
     # One file for all epochs.
@@ -170,7 +293,7 @@ def train(
     callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
     outliers = None
     if module.loss.sets_outliers_aside:
-        outliers = OutlierCount(data.dataset.table_rows, architecture.targets)
+        outliers = OutlierCount(data.dataset.table_rows, regressor.architecture.targets)
         callbacks.append(outliers)
     window = options.average * options.epochs * data.steps_per_epoch
     if window > 1:
@@ -228,19 +351,21 @@ def epochs_done(printed: str) -> int:
 
 
 def predict(
-    regressor: Regressor, images: Dataset[Batch]
+    regressor: Regressor, dataset: ImageDataset, indices: Sequence[int] | None = None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """`(rows,)` and `(rows, targets)`: the positions in the table of the images' rows, ascending,
     and predictions for them in the table's unit; of several images of a row, the mean.
 
+    Args:
+        regressor: the model.
+        dataset: the images.
+        indices: which of them (default: all).
+
     Raises:
         InputError: a prediction is no finite number.
     """
-    outputs = _outputs(regressor, images)
-    rows, of_image, count = np.unique(outputs.rows, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(rows), outputs.predictions.shape[1]))
-    np.add.at(sums, of_image, outputs.predictions)
-    predictions = sums / count[:, None]
+    outputs = _outputs(regressor, dataset, range(len(dataset)) if indices is None else indices)
+    rows, predictions = _means(dataset.rows[outputs.indices], outputs.predictions)
     if not np.isfinite(predictions).all():
         raise InputError(
             f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
@@ -251,7 +376,7 @@ def predict(
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
     """On the training rows, without outliers: whatever the loss, a training may end with a bias."""
-    scores = torch.from_numpy(_outputs(regressor, data.rows("train")).scores)
+    scores = torch.from_numpy(_outputs(regressor, data.dataset, data.indices["train"]).scores)
     target = regressor.standardised(torch.from_numpy(data.training_targets()))
     weight = torch.from_numpy(data.dataset.weights[data.indices["train"]])
     fitted = target
@@ -264,15 +389,16 @@ def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
 class _Outputs(NamedTuple):
     """What the model makes of each image."""
 
-    rows: NDArray[np.intp]
-    """`(images,)`: positions in the table."""
+    indices: NDArray[np.intp]
+    """`(images,)`: their positions in the data set, ascending."""
     predictions: NDArray[np.float64]
     """`(images, targets)`, in the table's unit."""
     scores: NDArray[np.float64]
     """`(images, targets)`"""
 
 
-def _outputs(regressor: Regressor, images: Dataset[Batch]) -> _Outputs:
+def _outputs(regressor: Regressor, dataset: ImageDataset, indices: Sequence[int]) -> _Outputs:
+    """Of several crops of an image, the means."""
     module = RegressionModule(regressor, losses.build("mse"), learning_rate=0, weight_decay=0)
     with _quiet():
         trainer = L.Trainer(
@@ -284,10 +410,21 @@ def _outputs(regressor: Regressor, images: Dataset[Batch]) -> _Outputs:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        outputs = trainer.predict(module, DataLoader(images, _PREDICTION_BATCH))
+        outputs = trainer.predict(module, prediction_loader(dataset, indices, _PREDICTION_BATCH))
     assert outputs is not None
-    rows, predictions, scores = (torch.cat(part) for part in zip(*outputs, strict=True))
-    return _Outputs(rows.numpy(), predictions.double().numpy(), scores.double().numpy())
+    found, predictions, scores = (torch.cat(part).numpy() for part in zip(*outputs, strict=True))
+    own, mean_predictions = _means(found, predictions.astype(np.float64))
+    return _Outputs(own, mean_predictions, _means(found, scores.astype(np.float64))[1])
+
+
+def _means(
+    of: NDArray[np.intp], values: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """What the values `(n, targets)` are of, each once and ascending, and their means for each."""
+    own, place, count = np.unique(of, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(own), values.shape[1]))
+    np.add.at(sums, place, values)
+    return own, sums / count[:, None]
 
 
 def _precision(precision: str) -> str:

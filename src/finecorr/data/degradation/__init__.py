@@ -23,7 +23,7 @@ from finecorr.data.frames import raise_faults
 from finecorr.data.names import subjects
 from finecorr.data.records import write_record
 from finecorr.data.table import TableOptions
-from finecorr.data.view import stretched
+from finecorr.data.view import scaled
 from finecorr.errors import InputError
 from finecorr.files import check_folder
 
@@ -178,7 +178,7 @@ def _read(path: Path, options: DegradationOptions) -> Pixels:
     pictures.check_size(header, options.max_megapixels)
     if header.frames > 1:
         raise ValueError(f"it has {header.frames} frames")
-    return stretched(pictures.read(path), rgb=options.rgb).numpy()
+    return scaled(pictures.read(path), rgb=options.rgb).numpy()
 
 
 def _draw(options: DegradationOptions, rng: np.random.Generator) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 from monai.networks import nets
 from torch import nn
 
-from finecorr.errors import InputError
+from finecorr.models.networks.network import FeatureKind, Network, no_stages
 
 
 def _resnet(build: Callable[..., nn.Module], channels: int, width: float = 1.0) -> nn.Module:
@@ -38,7 +37,7 @@ def _efficientnet(name: str, channels: int) -> nn.Module:
     return network
 
 
-_NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "resnet10-narrow": partial(_resnet, nets.resnet10, width=0.5),
     "resnet10": partial(_resnet, nets.resnet10),
     "resnet18": partial(_resnet, nets.resnet18),
@@ -52,24 +51,16 @@ _NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def available() -> list[str]:
-    """The names that `build` knows."""
-    return list(_NETWORKS)
+_CLASSIFIERS = ("fc.", "class_layers.out.", "_fc.")
 
 
-def check(name: str) -> None:
-    """Raises InputError, with the known names, if no network has that name."""
-    if name not in _NETWORKS:
-        near = difflib.get_close_matches(name, _NETWORKS, 1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise InputError(f"unknown network {name!r}{hint}; known are {', '.join(_NETWORKS)}")
-
-
-def build(name: str, channels: int) -> nn.Module:
-    """The network of that name, untrained: `(n, channels, height, width)` to features `(n, d)`.
+def build(name: str, channels: int, features: FeatureKind) -> Network:
+    """One of `NETWORKS`, untrained.
 
     Raises:
-        InputError: no network has that name.
+        InputError: it has no stages.
     """
-    check(name)
-    return _NETWORKS[name](channels)
+    if features == "stages":
+        raise no_stages(name)
+    module = NETWORKS[name](channels)
+    return Network(module, module, left_out=_CLASSIFIERS)

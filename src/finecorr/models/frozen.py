@@ -1,0 +1,126 @@
+"""Features of a network that does not learn, computed once and kept in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from tqdm import tqdm
+
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.images import ImageOptions, Images
+from finecorr.data.module import prediction_loader
+from finecorr.data.table import ImageTable
+from finecorr.files import replacing
+from finecorr.models.regressor import Regressor
+
+FEATURES = "features"
+_ROWS = 512
+"""Of the table in a file: what an interrupted computation has at least."""
+_BATCH = 64
+
+
+class Features:
+    """The features of the images of a table, in the place of the images; of an image that is seen
+    in several crops, those of each crop."""
+
+    def __init__(self, parts: list[dict[str, Tensor]]) -> None:
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        self._values = joined["features"]
+        self.rows: NDArray[np.intp] = joined["rows"].numpy()
+        self.factors: NDArray[np.float64] = joined["factors"].numpy()
+        self.pixel_sizes: NDArray[np.float64] = joined["pixel_sizes"].numpy()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self._values[index]
+
+
+def frozen_features(
+    regressor: Regressor, table: ImageTable, options: ImageOptions, folder: Path
+) -> Features:
+    """The features of all images of a table, as predictions see them; those that are in the folder
+    already are not computed again.
+
+    Args:
+        regressor: with the weights of its network.
+        table: the rows.
+        options: what the network sees.
+        folder: for files of features, and nothing else.
+
+    Raises:
+        InputError: images cannot be read.
+    """
+    own = folder / _key(regressor, table, options)
+    starts = range(0, len(table), _ROWS)
+    paths = [own / f"{start:08d}.safetensors" for start in starts]
+    todo = [start for start, path in zip(starts, paths, strict=True) if not path.exists()]
+    if todo:
+        for other in folder.glob("*"):  # of other weights, or images
+            if other != own:
+                shutil.rmtree(other)
+        own.mkdir(parents=True, exist_ok=True)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        computing = regressor.to(device).eval()
+        for start in tqdm(todo, "features", unit="part", leave=False):
+            rows = np.arange(start, min(start + _ROWS, len(table)))
+            part = _computed(computing, table.take(rows), options, device)
+            part["rows"] += start
+            with replacing(own / f"{start:08d}.safetensors") as temporary:
+                temporary.write_bytes(to_bytes(part))
+        regressor.cpu().train()
+    return Features([load_file(path) for path in paths])
+
+
+def _computed(
+    regressor: Regressor, table: ImageTable, options: ImageOptions, device: torch.device
+) -> dict[str, Tensor]:
+    images = Images(table, options)
+    dataset = ImageDataset(table, images, (False,) * len(table.target_columns))
+    indices, features = [], []
+    with torch.inference_mode():
+        for batch in prediction_loader(dataset, range(len(dataset)), _BATCH):
+            features.append(regressor.features(batch["image"].to(device)).cpu())
+            indices.append(batch["index"])
+    index = torch.cat(indices)
+    order = torch.argsort(index, stable=True)
+    index = index[order]
+    return {
+        "features": torch.cat(features)[order],
+        "rows": torch.from_numpy(images.rows)[index],
+        "factors": torch.from_numpy(images.factors)[index],
+        "pixel_sizes": torch.from_numpy(images.pixel_sizes)[index],
+    }
+
+
+def _key(regressor: Regressor, table: ImageTable, options: ImageOptions) -> str:
+    """Another one wherever features may be others."""
+    seen = asdict(options)
+    for name in ("cache_mb", "max_megapixels"):
+        del seen[name]
+    architecture = regressor.architecture
+    digest = hashlib.sha256(
+        json.dumps([seen, architecture.network, architecture.features], default=str).encode()
+    )
+    for tensor in (regressor.image_mean, regressor.image_std, *_weights(regressor)):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    for row, paths in enumerate(table.images):
+        frame = -1 if table.frames is None else int(table.frames[row])
+        files = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in paths]
+        digest.update(repr((files, frame, table.all_frames)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _weights(regressor: Regressor) -> list[Tensor]:
+    return list(regressor.backbone.state_dict().values())

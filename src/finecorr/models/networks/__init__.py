@@ -1,0 +1,98 @@
+"""Networks by name, each ending in features: MONAI's, timm's, those of Hugging Face, one's own."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from finecorr.errors import InputError
+from finecorr.models.networks import (
+    huggingface_networks,
+    monai_networks,
+    own_networks,
+    timm_networks,
+)
+from finecorr.models.networks.network import FeatureKind, MissingNetwork, Network
+from finecorr.models.networks.weights import load_weights
+
+__all__ = [
+    "FeatureKind",
+    "MissingNetwork",
+    "Network",
+    "available",
+    "build",
+    "check",
+    "is_own",
+    "load_weights",
+]
+
+_TIMM, _HUGGING_FACE = "timm/", "hf/"
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def available() -> list[str]:
+    """The names of MONAI's networks."""
+    return list(monai_networks.NETWORKS)
+
+
+def is_own(name: str) -> bool:
+    """Whether it is `package.module:function`."""
+    return _OWN.fullmatch(name) is not None
+
+
+def check(name: str) -> None:
+    """Raises InputError, with the known names, if no network can have that name."""
+    if name in monai_networks.NETWORKS or is_own(name):
+        return
+    if name.startswith((_TIMM, _HUGGING_FACE)) and not name.endswith("/"):
+        return
+    near = difflib.get_close_matches(name, available(), 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise InputError(
+        f"unknown network {name!r}{hint}; known are {', '.join(available())}, timm/NAME, "
+        "hf/NAME-OR-FOLDER and package.module:function"
+    )
+
+
+def build(
+    name: str,
+    channels: int,
+    features: FeatureKind = "last",
+    *,
+    pretrained: bool = False,
+    config: dict[str, Any] | None = None,
+) -> Network:
+    """The network of that name.
+
+    Args:
+        name: of MONAI's, `timm/NAME`, `hf/NAME-OR-FOLDER`, or `package.module:function`.
+        channels: of the images.
+        features: which of them it ends in.
+        pretrained: with the weights that its source has for it.
+        config: `Network.config` of the same network, which then needs no access to its source.
+
+    Raises:
+        InputError: no network has that name, or what it needs is missing.
+    """
+    check(name)
+    if name.startswith(_TIMM):
+        return timm_networks.build(
+            name.removeprefix(_TIMM), channels, features, pretrained=pretrained
+        )
+    if name.startswith(_HUGGING_FACE):
+        return huggingface_networks.build(
+            name.removeprefix(_HUGGING_FACE),
+            channels,
+            features,
+            pretrained=pretrained,
+            config=config,
+        )
+    if pretrained:
+        raise InputError(
+            f"--weights pretrained: there are none for {name}; timm/NAME and hf/NAME have them, "
+            "or give a file, --weights FILE"
+        )
+    if is_own(name):
+        return own_networks.build(name, channels, features)
+    return monai_networks.build(name, channels, features)

@@ -1,0 +1,136 @@
+"""Networks of the Hugging Face hub, or of a folder in its format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from finecorr.errors import InputError
+from finecorr.models.networks.network import (
+    FeatureKind,
+    MissingNetwork,
+    Network,
+    chosen,
+    not_there,
+    pooled,
+)
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CODE = ("auto_map", "custom_pipelines", "quantization_config", "attn_implementation")
+"""Entries of a configuration that may name code, and all that begin with an underscore."""
+
+
+def build(
+    name: str,
+    channels: int,
+    features: FeatureKind,
+    *,
+    pretrained: bool,
+    config: dict[str, Any] | None,
+) -> Network:
+    """A network of the hub, or of a folder, without its classifier; never with code from there.
+
+    Args:
+        name: on the hub, or of a folder.
+        channels: of the images.
+        features: which of them.
+        pretrained: with its weights.
+        config: its configuration, as `Network.config` gives it; without it, that of `name`.
+
+    Raises:
+        InputError: transformers is missing, or there is no such network, or it takes other images.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingNetwork(
+            f'--network hf/{name}: transformers is missing: pip install "finecorr[hf]"'
+        ) from error
+    try:
+        if config is None:
+            settings = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        else:
+            settings = transformers.AutoConfig.for_model(**_without_code(config))
+    except Exception as error:
+        raise InputError(
+            f"--network hf/{name}: its configuration cannot be loaded: {_line(error)}"
+        ) from error
+    if pretrained and getattr(settings, "num_channels", channels) != channels:
+        grey = "--rgb" if channels == 1 else "--no-rgb"
+        raise InputError(
+            f"--network hf/{name} takes {settings.num_channels} channels, not {channels}: {grey}"
+        )
+    settings.num_channels = channels
+    models: Any = transformers.AutoModel
+    try:
+        if pretrained:
+            network: Any = models.from_pretrained(
+                name, config=settings, use_safetensors=True, trust_remote_code=False
+            )
+        else:
+            network = models.from_config(settings, trust_remote_code=False)
+    except Exception as error:
+        if pretrained:
+            raise not_there(f"hf/{name}", error) from error
+        raise InputError(f"--network hf/{name}: {_line(error)}") from error
+    mean, std = _normalisation(name) if config is None else (None, None)
+    return Network(
+        _Features(network, features),
+        network,
+        mean=mean,
+        std=std,
+        config=_without_code(json.loads(settings.to_json_string(use_diff=False))),
+        left_out=("classifier.",),
+    )
+
+
+class _Features(nn.Module):
+    def __init__(self, network: Any, features: FeatureKind) -> None:
+        super().__init__()
+        self.network = network
+        self._stages = features == "stages"
+
+    def forward(self, image: Tensor) -> Tensor:
+        found = self.network(pixel_values=image, output_hidden_states=self._stages)
+        if self._stages:
+            _, *stages = found.hidden_states  # the first is what the stages begin with
+            return pooled([_maps(stages[place]) for place in chosen(len(stages))])
+        if getattr(found, "pooler_output", None) is not None:
+            return torch.flatten(found.pooler_output, 1)
+        return _maps(found.last_hidden_state).flatten(2).mean(2)
+
+
+def _maps(hidden: Tensor) -> Tensor:
+    """`(n, channels, ...)` of maps, or of tokens `(n, tokens, channels)`."""
+    return hidden.transpose(1, 2) if hidden.ndim == 3 else hidden
+
+
+def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of its images, as its processor has them; or those of
+    ImageNet."""
+    from transformers.utils.hub import cached_file
+
+    try:
+        path = cached_file(name, "preprocessor_config.json")
+        said = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        said = {}
+    mean, std = said.get("image_mean", _IMAGENET_MEAN), said.get("image_std", _IMAGENET_STD)
+    return tuple(map(float, mean)), tuple(map(float, std))
+
+
+def _without_code(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in config.items()
+        if key not in _CODE and not key.startswith("_") and key != "transformers_version"
+    }
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

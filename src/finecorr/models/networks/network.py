@@ -1,0 +1,75 @@
+"""What every source of networks gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from finecorr.errors import InputError
+
+FeatureKind = Literal["last", "stages"]
+"""Means of the last maps; or means and standard deviations of the maps of every stage."""
+_MOST_STAGES = 6
+"""Where there are more, as in a transformer, some of them have it all."""
+_CHOSEN_STAGES = 4
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network with features, and what is known of its weights."""
+
+    module: nn.Module
+    """`(n, channels, height, width)` to `(n, features)`."""
+    weighted: nn.Module
+    """The part of it whose names files of weights have."""
+    mean: tuple[float, ...] | None = None
+    """Of each channel of the images, from 0 to 1, that its weights were pretrained on; None where
+    nothing is known."""
+    std: tuple[float, ...] | None = None
+    config: dict[str, Any] | None = None
+    """What else is needed to build it again."""
+    left_out: tuple[str, ...] = ()
+    """How the names of weights begin that it does not have: those of its classifier."""
+
+
+class MissingNetwork(InputError):
+    """What a network needs is not installed."""
+
+
+def pooled(stages: list[Tensor]) -> Tensor:
+    """`(n, features)`: means of each map of every stage, and then their standard deviations.
+
+    Args:
+        stages: maps `(n, channels, ...)`.
+    """
+    parts = []
+    for maps in stages:
+        variance, mean = torch.var_mean(maps.float().flatten(2), dim=2, correction=0)
+        # Of a constant map, the slope of the root is infinite.
+        parts += [mean, (variance + 1e-6).sqrt()]
+    return torch.cat(parts, dim=1)
+
+
+def chosen(count: int) -> list[int]:
+    """The stages to take of so many: all, or the ends of equal parts."""
+    if count <= _MOST_STAGES:
+        return list(range(count))
+    return [count * part // _CHOSEN_STAGES - 1 for part in range(1, _CHOSEN_STAGES + 1)]
+
+
+def no_stages(name: str) -> InputError:
+    """The error where a network has one vector of features only."""
+    return InputError(f"--features stages: {name} shows no stages: use --features last")
+
+
+def not_there(name: str, error: Exception) -> InputError:
+    """The error where pretrained weights cannot be had."""
+    lines = str(error).strip().splitlines()
+    return InputError(
+        f"--weights pretrained: those of {name} cannot be loaded "
+        f"({lines[0] if lines else type(error).__name__}): without network, give a file, "
+        "--weights FILE, or start from --weights none"
+    )
