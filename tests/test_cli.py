@@ -165,6 +165,29 @@ def test_print_config_shows_all_flags(
     assert "corrupt_labels: 0.0" in printed
 
 
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_folds_count_for_more_than_the_split_of_a_preset(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = [str(tmp_path / "t.csv"), "--split-column", "part"]
+    monkeypatch.setattr(
+        "finecorr.cli.expand_presets",
+        lambda given: [given[0], *made, *given[3:]] if "--preset" in given else given,
+    )
+    flags = [command, "--preset", "kind", "--print_config", "--out", str(tmp_path / "out")]
+    assert _exit_code(flags) == 0
+    assert "split_column: part" in capsys.readouterr().out
+    assert _exit_code([*flags, "--folds", "3"]) == 0
+    printed = capsys.readouterr()
+    assert "split_column: null" in printed.out
+    assert "the split that comes with the data set is left out" in printed.err
+    assert _exit_code([*flags, "--folds=3", "--split-column", "mine"]) == 0
+    assert "split_column: mine" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "degrade", "demo"])
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code([command, "--help"]) == 0

@@ -863,8 +863,12 @@ REFUSED: dict[str, Refused] = {
         ["--length-columns: 'target' is none of --target-columns"],
     ),
     "within subjects of whom there is one prediction": (
-        _evaluate(lambda _: None, "--within-groups", "--predict-per", "subject"),
-        ["--within-groups needs several predictions"],
+        _evaluate(lambda _: None, "--within", "subject", "--predict-per", "subject"),
+        ["--within subject needs several predictions in a group"],
+    ),
+    "groups to predict within": (
+        _predict(lambda _: None, "--within", "subject"),
+        ["--within"],
     ),
     "per subject, but of whom?": (
         lambda folder: [

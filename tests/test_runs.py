@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from finecorr import bundle
 from finecorr.cli import main
+from finecorr.models.module import RegressionModule
+from finecorr.models.training import epochs_done
 
 TARGET = "head circumference (mm)"
 
@@ -57,8 +59,6 @@ def test_config_reproduces_the_run(run: Path, tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_to_the_same_end(
     phantom_flags: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from finecorr.models.module import RegressionModule
-
     out = tmp_path / "run"
     flags = ["train", *phantom_flags, *SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
     flags += ["--out", str(out)]
@@ -143,6 +143,58 @@ def test_it_stops_when_patience_is_at_an_end(phantom_flags: list[str], tmp_path:
     assert curves["validation_SRCC"].notna().sum() < 12
 
 
+def test_without_validation_rows(
+    phantom_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights are averaged, and an interrupted training goes on, as with validation rows; a loss
+    that fixes no scale is calibrated in the end."""
+    flags = ["train", *phantom_flags, *SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
+    flags += ["--split-fractions", "0.8", "0", "0.2", "--loss", "similarity_rank"]
+    flags += ["--average", "0.5"]
+    assert main([*flags, "--patience", "1", "--out", str(tmp_path / "patient")]) == 2
+    assert "--patience needs validation rows" in capsys.readouterr().err
+    assert not (tmp_path / "patient").exists()
+    assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    assert epochs_done(capsys.readouterr().err) == 4
+    curves = pd.read_csv(tmp_path / "whole" / "logs" / "version_0" / "metrics.csv")
+    assert curves["loss"].notna().sum() == 4
+    assert not curves.columns.str.startswith("validation").any()
+    metrics = pd.read_csv(tmp_path / "whole" / "metrics.csv").set_index("metric")["value"]
+    assert metrics["SRCC"] > 0.4
+    step = RegressionModule.training_step
+
+    def interrupted(self: RegressionModule, *arguments: object) -> object:
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        return step(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RegressionModule, "training_step", interrupted)
+    assert main([*flags, "--out", str(tmp_path / "parts")]) == 130
+    monkeypatch.undo()
+    assert main([*flags, "--out", str(tmp_path / "parts"), "--resume"]) == 0
+    whole, resumed = (load_file(tmp_path / name / bundle.FILE) for name in ("whole", "parts"))
+    for name, weight in whole.items():
+        assert torch.equal(weight, resumed[name]), name
+    assert main(["evaluate", str(tmp_path / "whole"), "--out", str(tmp_path / "page")]) == 0
+    assert '"validation":[null,null,null,null]' in (tmp_path / "page" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("fractions", [("0.7", "0.15", "0.15"), ("0.8", "0", "0.2")])
+def test_a_diverged_training_is_explained(
+    fractions: tuple[str, ...],
+    phantom_flags: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = [*SMALL_FLAGS, "--epochs", "2", "--loss", "mse", "--learning-rate", "1e30"]
+    flags += ["--split-fractions", *fractions, "--out", str(tmp_path)]
+    assert main(["train", *phantom_flags, *flags]) == 2
+    assert "diverged: try a lower" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("loss", ["pearson", "similarity_rank", "huber"])
 def test_predictions_of_any_loss_are_in_the_unit(
     phantom_flags: list[str], tmp_path: Path, loss: str
@@ -178,14 +230,6 @@ def test_predictions_are_on_the_line_of_the_training_labels_without_outliers(
     slope, intercept = np.polyfit(predicted[inlier], label[inlier], 1)
     assert slope == pytest.approx(1, abs=1e-3)
     assert intercept == pytest.approx(0, abs=1e-3 * label.mean())
-
-
-def test_a_diverged_training_is_explained(
-    phantom_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = [*SMALL_FLAGS, "--epochs", "2", "--loss", "mse", "--learning-rate", "1e30"]
-    assert main(["train", *phantom_flags, *flags, "--out", str(tmp_path)]) == 2
-    assert "diverged" in capsys.readouterr().err
 
 
 def test_several_targets_holes_weights_and_splits(phantoms: Path, tmp_path: Path) -> None:
@@ -239,22 +283,33 @@ def test_evaluate_leaves_out_what_training_has_seen(
     assert len(pd.read_csv(tmp_path / "c" / "predictions.csv")) == len(splits)
 
 
-def test_evaluate_with_further_measures(run: Path, phantoms: Path, tmp_path: Path) -> None:
+def test_evaluate_with_further_measures(
+    run: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     table = pd.read_csv(phantoms)
     table["hospital"] = np.arange(len(table)) % 7
+    table["scanner"] = np.where(np.arange(len(table)) % 3, "old", "NA")
     table.to_csv(tmp_path / "table.csv", index=False)
     flags = ["--image-root", str(phantoms.parent / "images"), "--group-column", "hospital"]
-    flags += ["--mapped", "--within-groups", "--all-rows", "--out", str(tmp_path)]
+    flags += ["--mapped", "--within", "scanner", "--all-rows", "--out", str(tmp_path)]
     assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
     metrics = pd.read_csv(tmp_path / "metrics.csv").set_index("metric")["value"]
     assert metrics["PLCC mapped"] >= metrics["PLCC"]
-    within = pd.read_csv(tmp_path / "within_groups.csv")
+    within = pd.read_csv(tmp_path / "within_groups.csv", keep_default_na=False)
     assert list(within["target"].unique()) == [TARGET]
+    assert list(within["group"]) == ["NA", "old"]
     assert within["samples"].sum() == len(pd.read_csv(tmp_path / "predictions.csv"))
     assert metrics["SRCC within"] == pytest.approx(within["SRCC"].mean())
     page = (tmp_path / "report.html").read_text()
     assert "PLCC mapped" in page
-    assert "SRCC within" in page
+    assert "Spearman correlation within each group of &#39;scanner&#39;" in page
+    assert "Spearman correlation within each group of 'scanner'" in capsys.readouterr().out
+    again = [*flags, "--overwrite", "--predict-per", "subject"]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *again]) == 2
+    assert "in several groups of --within scanner (NA and old)" in capsys.readouterr().err
+    flags = [*flags[:4], "--all-rows", "--out", str(tmp_path), "--overwrite"]
+    assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
+    assert not (tmp_path / "within_groups.csv").exists()
 
 
 def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: Path) -> None:

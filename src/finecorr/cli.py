@@ -49,15 +49,15 @@ _COMPARE_OPTIONS = (
     TrainingOptions,
     ComparisonOptions,
 )
-# The losses have flags of their own, and the splits are folds.
-_NOT_COMPARED = {
-    (TrainingOptions, "loss"),
-    (TrainingOptions, "loss_options"),
-    (TableOptions, "split_column"),
-}
+# The losses have flags of their own.
+_NOT_COMPARED = {(TrainingOptions, "loss"), (TrainingOptions, "loss_options")}
+_DRAWN = ("--folds", "--repeats")
+"""Flags that draw the splits, in the place of those that a preset names."""
 _CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""
 _SUSPECTS_SHOWN = 20
+_EVALUATED = ("within",)
+"""The options of a table that say how predictions are evaluated."""
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
@@ -81,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        given = expand_presets(list(sys.argv[1:] if arguments is None else arguments))
-        if given[:1] in (["train"], ["compare"]):
-            without = {"loss"} if given[0] == "compare" else set()
-            given = expand_task(given, without)
-        options = _parser().parse_args(_config_first(given))
         with _remarks():
+            given = _expanded(list(sys.argv[1:] if arguments is None else arguments))
+            if given[:1] in (["train"], ["compare"]):
+                without = {"loss"} if given[0] == "compare" else set()
+                given = expand_task(given, without)
+            options = _parser().parse_args(_config_first(given))
             _COMMANDS[options.subcommand](options[options.subcommand])
     # What the system refuses (a full disk, say) is no fault in the program.
     except (InputError, OSError) as error:
@@ -132,6 +132,21 @@ def _remarks() -> Iterator[None]:
         yield
 
 
+def _expanded(arguments: list[str]) -> list[str]:
+    """With the flags of a preset; what the user says of the splits counts, and not its column."""
+    given = expand_presets(arguments)
+    flags = [argument.partition("=")[0] for argument in arguments]
+    drawn = next((flag for flag in _DRAWN if flag in flags), None)
+    if drawn is None or "--split-column" in flags or "--split-column" not in given:
+        return given
+    warnings.warn(
+        f"the split that comes with the data set is left out, as {drawn} draws others",
+        InputWarning,
+        stacklevel=2,
+    )
+    return [*given, "--split-column", "null"]
+
+
 def _config_first(arguments: list[str]) -> list[str]:
     """`COMMAND --config FILE` before all else, as what comes later overrides what came before."""
     for at, argument in enumerate(arguments[1:], 1):
@@ -157,7 +172,6 @@ def _evaluate(options: Namespace) -> None:
         Path(options.out),
         all_rows=options.all_rows,
         mapped=options.mapped,
-        within_groups=options.within_groups,
         predict_per=options.predict_per,
         overwrite=options.overwrite,
     )
@@ -255,16 +269,16 @@ def _parser() -> ArgumentParser:
 
     evaluate = ArgumentParser(
         description="Evaluate a model on the rows of a table that its training has not seen. "
-        f"{_INHERITED} {_PRESET}"
+        f"{_INHERITED} Nor is --within of another table that of the training. {_PRESET}"
     )
     evaluate.add_argument("run", type=str, help="folder of a trained run")
-    _add_overrides(evaluate, "table of images and scores (default: the training's)")
+    _add_overrides(evaluate, "table of images and scores (default: the training's)", _OVERRIDABLE)
     evaluate.add_argument("--out", type=str, required=True, help="folder for the evaluation")
     evaluate.add_argument(
         "--all-rows", action="store_true", help="also rows of subjects that training has seen"
     )
     for option in fields(ComparisonOptions):
-        if option.name in ("mapped", "within_groups"):
+        if option.name == "mapped":
             _add(evaluate, ComparisonOptions, option)
     _add_per(evaluate, "and its mean label with that")
     evaluate.add_argument(
@@ -276,7 +290,11 @@ def _parser() -> ArgumentParser:
         description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
     )
     predict.add_argument("run", type=str, help="folder of a trained run")
-    _add_overrides(predict, "table, or folder of images (default: the training's table)")
+    _add_overrides(
+        predict,
+        "table, or folder of images (default: the training's table)",
+        [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
+    )
     predict.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
     predict.add_argument(
         "--pixel-size",
@@ -289,7 +307,7 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("predict", predict, help="a model and images to predictions")
 
     compared = ArgumentParser(
-        description="Train several losses on the same folds of a table and compare them on the "
+        description="Train several losses on the same splits of a table and compare them on the "
         "rows that each training has not seen. The same command goes on where it stopped. "
         f"{_PRESET}"
     )
@@ -393,9 +411,11 @@ def _argument_type(kind: Any) -> dict[str, Any]:
     return {"type": kind}
 
 
-def _add_overrides(parser: ArgumentParser, table_help: str) -> None:
+def _add_overrides(
+    parser: ArgumentParser, table_help: str, overridable: Sequence[Field[Any]]
+) -> None:
     parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
-    for option in _OVERRIDABLE:
+    for option in overridable:
         kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
         if kind is bool:
             parser.add_argument(_flag(option), action="store_true", default=None, help=help_text)
@@ -425,7 +445,7 @@ def _build(cls: type, options: Namespace) -> Any:
 def _overrides(options: Namespace) -> dict[str, Any]:
     """The fields of TableOptions whose flags were given."""
     names = ["table", *(option.name for option in _OVERRIDABLE)]
-    given = {name: options[name] for name in names if options[name] is not None}
+    given = {name: options[name] for name in names if options.get(name) is not None}
     return _typed(TableOptions, given)
 
 

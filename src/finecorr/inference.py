@@ -53,7 +53,6 @@ def evaluate(
     *,
     all_rows: bool = False,
     mapped: bool = False,
-    within_groups: bool = False,
     predict_per: Per = "row",
     overwrite: bool = False,
 ) -> tuple[Evaluation, int]:
@@ -62,11 +61,11 @@ def evaluate(
     Args:
         run: the run folder.
         overrides: fields of `TableOptions` that differ from the run's.
-        out: folder for `metrics.csv`, `predictions.csv`, `scatter.png`, `bland_altman.png` and the
-            page, `report.html`.
+        out: folder for `metrics.csv`, `predictions.csv`, `scatter.png`, `bland_altman.png`, the
+            page, `report.html`, and where there are groups to correlate within,
+            `within_groups.csv`, the correlations within each.
         all_rows: also evaluate on rows of subjects that training or validation have seen.
         mapped: also PLCC and RMSE after the logistic mapping.
-        within_groups: also correlations within each subject (`within_groups.csv`), and their mean.
         predict_per: "subject" for the mean prediction and the mean label of each subject.
         overwrite: replace an evaluation that is in `out`.
 
@@ -84,8 +83,6 @@ def evaluate(
         )
     if (out / bundle.FILE).exists():
         raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
-    if within_groups and predict_per == "subject":
-        raise InputError("--within-groups needs several predictions for a subject, not one")
     model = bundle.load(run)
     options = _overridden(model.table, overrides)
     whole = read_table(options)
@@ -109,13 +106,12 @@ def evaluate(
         table, predictions = _by_subject(table, predictions)
         whole, keep = table, np.ones(len(table), dtype=np.bool_)
     with all_or_none(out) as folder:
-        evaluation = evaluate_predictions(
-            table, predictions, folder, mapped=mapped, within=within_groups
-        )
-        if within_groups:
-            write_record(folder / WITHIN_GROUPS, _within_groups(table, predictions))
+        evaluation = evaluate_predictions(table, predictions, folder, mapped=mapped)
+        if table.within is not None:
+            within = _within_groups(table, table.within, predictions)
+            write_record(folder / WITHIN_GROUPS, within)
         _write_page(folder, run, model, whole, keep, predictions, evaluation)
-    if not within_groups:
+    if table.within is None:
         (out / WITHIN_GROUPS).unlink(missing_ok=True)  # of an evaluation that was replaced
     return evaluation, left_out
 
@@ -201,6 +197,7 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
         )
         raise_faults(table.source, faults, "these files")
         return replace(table, groups=groups)
+    options = replace(options, within=None)
     if not with_pixel_sizes:
         options = replace(options, pixel_size_column=None, length_columns=None)
     if not by_subject:
@@ -212,9 +209,15 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
 def _by_subject(
     table: ImageTable, predictions: NDArray[np.float64]
 ) -> tuple[ImageTable, NDArray[np.float64]]:
-    """For each subject its first row, with the means of its labels and of its predictions."""
+    """For each subject its first row, with the means of its labels and of its predictions.
+
+    Raises:
+        InputError: a group to correlate within would have a part of a subject, or never two.
+    """
     _, first, member = np.unique(table.groups, return_index=True, return_inverse=True)
     order = np.argsort(first)
+    if table.within is not None:
+        _check_within_of_subjects(table, first[member])
 
     def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
         by_group = pd.DataFrame(values).groupby(member).mean()  # without missing ones
@@ -224,11 +227,30 @@ def _by_subject(
     return subjects, means(predictions)
 
 
-def _within_groups(table: ImageTable, predictions: NDArray[np.float64]) -> pd.DataFrame:
+def _check_within_of_subjects(table: ImageTable, first: NDArray[np.intp]) -> None:
+    """`first` is `(n,)`: for each row the first of its subject."""
+    assert table.within is not None
+    torn = np.flatnonzero(table.within != table.within[first])
+    if len(torn):
+        row, other = torn[0], first[torn[0]]
+        raise InputError(
+            f"--predict-per subject: {table.groups[row]!s} has rows in several groups of --within "
+            f"{table.within_column} ({table.within[other]!s} and {table.within[row]!s})"
+        )
+    if len(np.unique(table.within)) == len(np.unique(first)):
+        raise InputError(
+            f"--within {table.within_column} needs several predictions in a group, and with "
+            "--predict-per subject each has one"
+        )
+
+
+def _within_groups(
+    table: ImageTable, groups: NDArray[np.str_], predictions: NDArray[np.float64]
+) -> pd.DataFrame:
     """`target`, `group`, `samples`, `PLCC`, `SRCC` and `KRCC`."""
     parts = []
     for i, target in enumerate(table.target_columns):
-        within = correlation_within_groups(predictions[:, i], table.targets[:, i], table.groups)
+        within = correlation_within_groups(predictions[:, i], table.targets[:, i], groups)
         within.insert(0, "target", target)
         parts.append(within)
     return pd.concat(parts)
@@ -237,13 +259,12 @@ def _within_groups(table: ImageTable, predictions: NDArray[np.float64]) -> pd.Da
 def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
     """The options of the training with others in their place.
 
-    Another table has its own root and format, and one way to name the subject, or the frame, takes
-    the place of the other.
-    What only training needs is not asked for.
+    Another table has its own root, format and groups to correlate within, and one way to name the
+    subject, or the frame, takes the place of the other. What only training needs is not asked for.
     """
     implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
-        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet")
+        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet", "within")
         implied |= dict.fromkeys(own)
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}

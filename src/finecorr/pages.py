@@ -55,6 +55,8 @@ class Findings:
     """Of the losses, as `finecorr.evaluation.comparison.ranking` gives it."""
     suspects: pd.DataFrame | None = None
     """Labels, the most contradicted ones first: `row`, `prediction` and `score`."""
+    notes: Sequence[str] = ()
+    """What must be known of the metrics, a sentence each."""
 
 
 def write_page(
@@ -111,6 +113,7 @@ def write_page(
                 table.targets[:, i],
                 models,
                 found.metrics,
+                notes=found.notes,
                 ranking=found.ranking,
                 suspects=suspects,
                 set_aside=_placed(outliers[outliers["target"] == column], case),
@@ -122,6 +125,7 @@ def write_page(
         targets,
         _Thumbnails(Images(table, images)),
         {**provenance, **_environment()},
+        within=table.within_column,
     )
     write_report(report, path)
 

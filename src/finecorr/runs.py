@@ -27,7 +27,7 @@ from finecorr.data.table import ImageTable, TableOptions, check_target, read_tab
 from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
-from finecorr.evaluation.measures import MEANINGS
+from finecorr.evaluation.measures import meanings
 from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
 from finecorr.models.frozen import FEATURES, frozen_features
@@ -53,7 +53,9 @@ class RunOptions:
     out: Path = field(metadata={"help": "folder for the run"})
     split_fractions: tuple[float, float, float] = field(
         default=(0.7, 0.15, 0.15),
-        metadata={"help": "shares of the subjects for training, validation and test"},
+        metadata={
+            "help": "shares of the subjects for training, validation (which may be 0) and test"
+        },
     )
     folds: int | None = field(
         default=None,
@@ -91,17 +93,19 @@ class Evaluation:
     """`row`, `image`, `group`, and for each target its truth and `predicted` value."""
     metrics: pd.DataFrame
     """`target`, `metric`, `value`, `low`, `high`."""
+    within: str | None = None
+    """The column within whose groups some metrics are."""
 
     def summary(self) -> str:
         """The metrics as a text table."""
-        lines = []
+        lines, meaning = [], meanings(self.within)
         width = self.metrics["metric"].str.len().max() + 2
         for target, rows in self.metrics.groupby("target", sort=False):
             lines += [f"{target}", f"  {'':{width}}{'value':>9}   95 % interval"]
             for row in rows.itertuples():
                 interval = f"{row.low:.4g} to {row.high:.4g}"
-                meaning = MEANINGS[str(row.metric)]
-                lines.append(f"  {row.metric:{width}}{row.value:9.4g}   {interval:20} {meaning}")
+                name = str(row.metric)
+                lines.append(f"  {name:{width}}{row.value:9.4g}   {interval:20} {meaning[name]}")
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 
@@ -138,7 +142,11 @@ def train(
     out = run_options.out
     _check_out(run_options, config)
     table = read_table(table_options)
-    splits = _split(table, run_options, training_options.seed)
+    splits = split_rows(table, run_options, training_options.seed)
+    if training_options.patience > 0 and "validation" not in splits:
+        raise InputError(
+            "--patience needs validation rows: give --split-fractions a share for them"
+        )
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
@@ -313,7 +321,8 @@ def _remove_run(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _split(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
+def split_rows(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
+    """As `finecorr.data.splits.split_table` does it; `seed` is that of the training."""
     fold = None if options.folds is None else Fold(options.fold, options.folds)
     seed = seed if options.split_seed is None else options.split_seed
     if not 0 <= seed <= training.MAX_SEED:
@@ -365,12 +374,11 @@ def evaluate_predictions(
     out: Path,
     *,
     mapped: bool = False,
-    within: bool = False,
 ) -> Evaluation:
     """Evaluates predictions for the rows of a table, and writes `metrics.csv`, `predictions.csv`,
     `scatter.png` and `bland_altman.png` into `out`.
 
-    `mapped` and `within` add measures, as in
+    `mapped`, and groups of the table to correlate within, add measures, as in
     `finecorr.evaluation.bootstrap.agreement_with_intervals`.
     """
     frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
@@ -379,13 +387,15 @@ def evaluate_predictions(
         truth, predicted = table.targets[:, i], predictions[:, i]
         frame[column], frame[f"predicted {column}"] = truth, predicted
         result = agreement_with_intervals(
-            predicted, truth, table.groups, mapped=mapped, within=within
+            predicted, truth, table.groups, mapped=mapped, within=table.within
         )
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
-    evaluation = Evaluation(frame, pd.concat(metrics, ignore_index=True)[columns])
+    evaluation = Evaluation(
+        frame, pd.concat(metrics, ignore_index=True)[columns], table.within_column
+    )
     write_record(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)

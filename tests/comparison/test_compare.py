@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,24 @@ from numpy.typing import NDArray
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.data.corruption import replace_labels
+from finecorr.evaluation.within import correlation_within_groups
 
 TARGET = "head circumference (mm)"
 FLAGS = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
 FLAGS += ["--workers", "2"]
 FILES = {"results.csv", "predictions.parquet", "summary.md", "summary.tex", "report.html"}
 FILES |= {"suspects.csv"}
+
+
+@pytest.fixture(scope="module")
+def phantom_flags(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> list[str]:
+    """With a column more in the table."""
+    frame = pd.read_csv(phantoms)
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    frame["kind"] = np.where(frame.index % 3, "b", "a")
+    frame["part"] = np.where(frame["filename"].str[:3].astype(int) % 3, "train", "test")
+    frame.to_csv(path, index=False)
+    return [str(path), "--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +56,7 @@ def test_what_is_written(comparison: Path) -> None:
     assert not results.duplicated(["loss", "fold", "seed", "target", "metric"]).any()
     summary = (comparison / "summary.md").read_text()
     assert "| fine_grained |" in summary
-    assert "Rank by SRCC in each fold and seed" in summary
+    assert "Rank by SRCC in each split and seed" in summary
 
 
 def test_every_row_is_tested_once_by_each_loss(comparison: Path) -> None:
@@ -75,12 +89,87 @@ def test_a_further_loss_trains_only_itself(comparison: Path, phantom_flags: list
     assert "fine_grained@flat" in (comparison / "summary.md").read_text()
 
 
+def test_correlations_within_groups_need_no_further_training(
+    comparison: Path, tmp_path: Path, phantom_flags: list[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(comparison, out)
+    before = models(out)
+    flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--within", "kind", "--out", str(out)]
+    assert main(["compare", *flags]) == 0
+    assert models(out) == before
+    part = pd.read_parquet(out / "predictions.parquet").query("fold == 1")
+    prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
+    each = correlation_within_groups(prediction, truth, part["within"].to_numpy(dtype=str))
+    assert list(each["group"]) == ["a", "b"]
+    results = pd.read_csv(out / "results.csv").set_index(["metric", "fold"])["value"]
+    assert results["PLCC within", 1] == pytest.approx(each["PLCC"].mean())
+    assert "in each group of 'kind'" in (out / "summary.md").read_text()
+    assert "within each group of &#39;kind&#39;" in (out / "report.html").read_text()
+
+
 def test_another_budget_is_another_comparison(
     comparison: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--learning-rate", "0.1"]
     assert main(["compare", *flags, "--out", str(comparison)]) == 2
     assert "--learning-rate (2 runs)" in capsys.readouterr().err
+
+
+def test_the_split_of_the_table(
+    tmp_path: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*phantom_flags, *SMALL_FLAGS, "--split-column", "part", "--epochs", "1"]
+    flags += ["--losses", "mse,huber", "--seeds", "1", "--workers", "2", "--out", str(tmp_path)]
+    assert main(["compare", *flags, "--folds", "2"]) == 2
+    assert "--folds and --split-column each say" in capsys.readouterr().err
+    assert main(["compare", *flags]) == 0
+    assert {path.rsplit("/", 1)[0] for path in models(tmp_path)} == {
+        f"runs/{loss}/split/seed-0" for loss in ("mse", "huber")
+    }
+    predictions = pd.read_parquet(tmp_path / "predictions.parquet")
+    table = pd.read_csv(phantom_flags[0])
+    for _, part in predictions.groupby("loss"):
+        assert list(part["image"]) == list(table["filename"][table["part"] == "test"])
+    assert (predictions["fold"] == 1).all()
+    summary, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
+    assert "Each value is that of one training, on the split of column" in page
+    assert "on the split of column 'part'" in summary
+    assert "nan" not in summary
+    assert "nan to nan" not in page
+    assert re.search(r"\| mse \| [12]\.\d\d \| ", summary), "a rank without an interval"
+
+
+def test_random_splits(tmp_path: Path, phantom_flags: list[str]) -> None:
+    flags = [*phantom_flags, *SMALL_FLAGS, "--repeats", "3", "--epochs", "1", "--seeds", "1"]
+    flags += ["--losses", "mse,robust_pearson", "--workers", "2", "--batch-size", "16"]
+    assert main(["compare", *flags, "--out", str(tmp_path / "out")]) == 0
+    splits = [
+        pd.read_csv(tmp_path / "out" / "runs" / "mse" / f"repeat-{i}" / "seed-0" / "splits.csv")
+        for i in (1, 2, 3)
+    ]
+    for split in splits:
+        assert (split.groupby("group")["split"].nunique() == 1).all()
+        tested = split.groupby("group")["split"].first() == "test"
+        assert tested.sum() == round(0.2 * len(tested))
+        assert set(split["split"]) == {"train", "test"}
+    assert not splits[0].equals(splits[1])
+    results = pd.read_csv(tmp_path / "out" / "results.csv")
+    srcc = results.query("loss == 'mse' and metric == 'SRCC'").set_index("fold")["value"]
+    assert list(srcc.index) == [1, 2, 3]
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert "Each value is the median of 3 random 80/20 splits by subject." in summary
+    assert "| loss | mean rank | median SRCC | first |" in summary
+    assert f"{srcc.median():.3f}" in summary
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "the median of 3 random 80/20 splits by subject" in page
+    assert "median SRCC</th>" in page
+    # Each is an ordinary run.
+    config = tmp_path / "out" / "runs" / "mse" / "repeat-2" / "seed-0" / "config.yaml"
+    assert main(["train", "--config", str(config), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "splits.csv").read_text() == (
+        config.parent / "splits.csv"
+    ).read_text()
 
 
 def test_a_training_that_fails_does_not_take_the_others_with_it(

@@ -62,6 +62,26 @@ def test_values_are_means_over_folds_and_seeds(predictions: pd.DataFrame) -> Non
             assert found[loss, metric] == pytest.approx(expected, rel=1e-9)
 
 
+def test_the_median_over_splits_is_of_means_over_seeds(predictions: pd.DataFrame) -> None:
+    split = 1 + predictions["row"] // 3 % 5
+    predictions = predictions.assign(fold=split, truth=predictions["truth"].fillna(0.3))
+    values = summarise(predictions, average="median", resamples=400)
+    values = values.set_index(["loss", "metric"])
+    each = measure_each(predictions)
+    for loss in NOISE:
+        for metric in SCIPY:
+            of = each[(each["loss"] == loss) & (each["metric"] == metric)]
+            expected = of.pivot(index="fold", columns="seed", values="value").mean(axis=1).median()
+            assert values["value"][loss, metric] == pytest.approx(expected)
+            assert values["low"][loss, metric] < expected < values["high"][loss, metric]
+    assert (values["p"]["bad"] < 0.05).all()
+    ranks = rank_losses(each, "median")
+    assert ranks is not None
+    medians = ranks.set_index("loss")["median"]
+    assert medians.to_dict() == pytest.approx(values["value"].unstack()["SRCC"].to_dict())
+    assert ranking_text(ranks, "latex").count("median SRCC") == 1
+
+
 def test_p_is_of_the_difference_from_the_best(predictions: pd.DataFrame) -> None:
     metrics = summarise(predictions, resamples=400)
     for metric, rows in metrics.groupby("metric"):
@@ -181,7 +201,8 @@ def test_tables(predictions: pd.DataFrame) -> None:
 
 
 def test_each_training_is_measured(predictions: pd.DataFrame) -> None:
-    results = measure_each(predictions, mapped=True, within=True)
+    content = (predictions["row"] % 5).astype(str)
+    results = measure_each(predictions.assign(within=content), mapped=True)
     assert len(results) == len(NOISE) * 4 * (10 + 2 + 3)
     part = predictions.query("loss == 'bad' and fold == 2 and seed == 1").dropna(subset="truth")
     prediction, truth = part["prediction"].to_numpy(), part["truth"].to_numpy()
@@ -189,13 +210,14 @@ def test_each_training_is_measured(predictions: pd.DataFrame) -> None:
     values = found.set_index("metric")["value"].to_dict()
     for metric, value in agreement(prediction, truth, mapped=True).items():
         assert values[metric] == pytest.approx(value)
-    within = correlation_within_groups(prediction, truth, part["group"].to_numpy(dtype=str))
+    within = correlation_within_groups(prediction, truth, content[part.index].to_numpy(dtype=str))
     for metric in ("PLCC", "SRCC", "KRCC"):
         assert values[f"{metric} within"] == pytest.approx(within[metric].mean())
 
 
 def test_further_measures_are_compared_as_well(predictions: pd.DataFrame) -> None:
-    metrics = summarise(predictions, mapped=True, within=True, resamples=100)
+    within = predictions.assign(within=predictions["group"])
+    metrics = summarise(within, mapped=True, resamples=100)
     further = ["PLCC mapped", "RMSE mapped", "PLCC within", "SRCC within", "KRCC within"]
     assert list(metrics["metric"].unique()) == [*COMPARED, *further]
     best = metrics[metrics["p"].isna()].set_index("metric")["loss"]

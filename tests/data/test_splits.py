@@ -117,7 +117,22 @@ def test_too_few_rows() -> None:
         split_table(_table(["a"] * 9), FRACTIONS, 0)
 
 
-@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.5, 0.5)])
+def test_there_need_not_be_validation_rows() -> None:
+    groups = [str(i // 2) for i in range(200)]
+    fractions = (0.8, 0.0, 0.2)
+    drawn = split_table(_table(groups), fractions, 0)
+    assert [int((drawn == name).sum()) for name in ("train", "validation", "test")] == [160, 0, 40]
+    assert set(split_table(_table(groups), fractions, 0, Fold(1, 4))) == {"train", "test"}
+    column = ["train"] * 150 + ["test"] * 50
+    assert list(split_table(_table(groups, column), fractions, 0)) == column
+    column[:20] = ["validation"] * 20
+    assert list(split_table(_table(groups, column), fractions, 0)) == column
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.5, 0.5), (1.2, -0.4, 0.2), (0.0, 0.5, 0.5)],
+)
 def test_fractions_are_checked(fractions: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match="--split-fractions"):
         split_table(_table(["a", "b", "c"]), fractions, 0)

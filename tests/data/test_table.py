@@ -62,6 +62,23 @@ def test_group_pattern_takes_its_first_group_or_the_match(folder: Path) -> None:
     assert read_table(_options(folder, {}, group_pattern=r"^\d+")).groups[3] == "003"
 
 
+def test_groups_to_correlate_within(folder: Path) -> None:
+    rows: dict[str, list[object]] = {"part": [" a", "a", "NA", "1"]}
+    table = read_table(_options(folder, rows, within="part"))
+    assert table.within is not None
+    assert (list(table.within), table.within_column) == (["a", "a", "NA", "1"], "part")
+    kept = table.take(np.array([2])).within
+    assert kept is not None
+    assert list(kept) == ["NA"]
+    pattern: dict[str, object] = {"group_pattern": r"^00(\d)", "within": "subject"}
+    subjects = read_table(_options(folder, {}, **pattern)).within
+    assert subjects is not None
+    assert list(subjects) == ["0", "1", "2", "3"]
+    own = read_table(_options(folder, {"subject": ["x", "x", "y", "y"]}, **pattern)).within
+    assert own is not None
+    assert list(own) == ["x", "x", "y", "y"]
+
+
 def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
     assert len(set(read_table(_options(folder, {})).groups)) == 4
 
@@ -90,6 +107,8 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
         ({"image": ["no.png", "000_a.png", None, "gone.png"]}, {}, "(?s)row 2.*row 4|row 4.*row 2"),
         ({}, {"length_columns": ("width",)}, "--length-columns: 'width' is none of"),
         ({}, {"target_columns": ("target", "target")}, "twice"),
+        ({"k": ["a", " ", None, "b"]}, {"within": "k"}, "(?s)2 faults.*row 3: .*a group of 1 to"),
+        ({}, {"within": "subject"}, "no column 'subject' for --within"),
     ],
 )
 def test_faults_are_named(

@@ -12,7 +12,7 @@ import pandas as pd
 from finecorr import pages
 from finecorr.comparison.execution import Executor, Failure, execute, log_of
 from finecorr.comparison.page import write_page
-from finecorr.comparison.plan import RUNS, ComparisonOptions, Data, Run, plan
+from finecorr.comparison.plan import RUNS, ComparisonOptions, Data, Run, plan, splitting
 from finecorr.comparison.processes import processes
 from finecorr.comparison.summary import (
     CRITERION,
@@ -24,13 +24,12 @@ from finecorr.comparison.summary import (
 )
 from finecorr.comparison.tables import ranking_text, table_text
 from finecorr.data.records import read_record, write_record
-from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_folder, replacing
 from finecorr.models.training import TrainingOptions
-from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences
+from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences, split_rows
 
 RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
@@ -51,22 +50,28 @@ class Comparison:
     """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss sets outliers
     aside."""
     failures: Sequence[Failure]
+    within: str | None = None
+    """The column within whose groups some measures are."""
 
     def text(self) -> str:
         """The verdict and the tables for each target, in Markdown."""
-        return "\n".join(_section(target, found) for target, found in self.findings.items())
+        parts = [_section(target, found) for target, found in self.findings.items()]
+        if self.within is not None:
+            parts.append(f"within: mean of the correlations in each group of {self.within!r}\n")
+        return "\n".join(parts)
 
 
 def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -> Comparison:
-    """Trains every loss on every fold with every seed, and compares them on the test splits.
+    """Trains every loss on every split with every seed, and compares them on the test rows.
 
     All losses get the same splits, and with the same seed the same initial weights and the same
-    order of the samples. Each training is a run, in `runs/LOSS/fold-FOLD/seed-SEED`. Those that
-    are finished are not repeated, and those that were interrupted go on. The folder also gets
-    `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
-    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`;
-    and where some of the losses set outliers aside, `suspects.csv`: all labels, those first that
-    the predictions of these losses contradict most.
+    order of the samples. Each training is a run, in `runs/LOSS/SPLIT/seed-SEED`, where the split is
+    `fold-NUMBER`, `repeat-NUMBER` of random ones, or `split` for that of a column of the table.
+    Those that are finished are not repeated, and those that were interrupted go on. The folder also
+    gets `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
+    `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`; and
+    where some of the losses set outliers aside, `suspects.csv`: all labels that were tested on,
+    those first that the predictions of these losses contradict most.
 
     Raises:
         InputError: an option or the table is at fault, and no training was started; or so many
@@ -81,27 +86,33 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     table = read_table(data.table)
     for run in runs:
         check_same_table(run.folder, table)
-    for fold in range(1, options.folds + 1):
-        split_table(
-            table, runs[0].options.split_fractions, training.seed, Fold(fold, options.folds)
-        )
+    for run in {run.split: run for run in runs}.values():
+        split_rows(table, run.options, run.training.seed)
     failures = execute(runs, options.workers, _executor(options))
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
     predictions = pd.concat([_predictions(run, table) for run in finished], ignore_index=True)
-    if shared_trainings(predictions).empty:
+    if table.within is not None:
+        within = pd.Series(table.within, index=table.rows)
+        predictions["within"] = within[predictions["row"]].to_numpy()
+    shared = shared_trainings(predictions)
+    if shared.empty:
         reasons = "; ".join(map(explain, failures))
-        raise InputError(f"no fold and seed has all the losses, as trainings failed: {reasons}")
+        raise InputError(f"no split and seed has all the losses, as trainings failed: {reasons}")
     suspects = _suspects(finished, predictions)
+    splits = splitting(options, data.table)
+    note = f"Each value is {splits.value(shared['fold'].nunique(), shared['seed'].nunique())}."
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
-        measured = measure_each(part, mapped=options.mapped, within=options.within_groups)
+        measured = measure_each(part, mapped=options.mapped)
         results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
-        metrics = summarise(part, mapped=options.mapped, within=options.within_groups)
+        metrics = summarise(part, mapped=options.mapped, average=splits.average)
         of_target = None if suspects is None else suspects[suspects["target"] == target]
-        findings[str(target)] = pages.Findings(metrics, rank_losses(measured), of_target)
-    comparison = Comparison(findings, suspects, failures)
+        findings[str(target)] = pages.Findings(
+            metrics, rank_losses(measured, splits.average), of_target, notes=[note]
+        )
+    comparison = Comparison(findings, suspects, failures, table.within_column)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     write_record(options.out / RESULTS, pd.concat(results))
@@ -131,9 +142,9 @@ def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | 
 def _section(target: str, found: pages.Findings) -> str:
     said = verdict(found.metrics, CRITERION)
     parts = [f"## {target}", f"{said.headline} {said.explanation}"]
-    parts.append(table_text(found.metrics, "markdown"))
+    parts += [*found.notes, table_text(found.metrics, "markdown")]
     if found.ranking is not None:
-        parts.append(f"Rank by {CRITERION} in each fold and seed, 1 being the best:")
+        parts.append(f"Rank by {CRITERION} in each split and seed, 1 being the best:")
         parts.append(ranking_text(found.ranking, "markdown"))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from finecorr import pages
-from finecorr.comparison.plan import ComparisonOptions, Run
+from finecorr.comparison.plan import ComparisonOptions, Run, splitting
+from finecorr.comparison.splitting import Splitting
 from finecorr.data.table import ImageTable
 
 
@@ -43,7 +44,9 @@ def write_page(
         for loss in options.losses
         if loss in means.columns.get_level_values("loss")
     ]
-    title = "Losses compared" if len(predictors) > 1 else f"{predictors[0].loss} cross-validated"
+    splits = splitting(options, runs[0].data.table)
+    alone = "cross-validated" if splits.kind == "folds" else "tested"
+    title = "Losses compared" if len(predictors) > 1 else f"{predictors[0].loss} {alone}"
     pages.write_page(
         path,
         f"{title} on {table.source.name}",
@@ -51,21 +54,18 @@ def write_page(
         runs[0].data.images,
         predictors,
         findings,
-        _provenance(table, runs, options),
+        _provenance(table, runs, options, splits),
     )
 
 
 def _provenance(
-    table: ImageTable, runs: Sequence[Run], options: ComparisonOptions
+    table: ImageTable, runs: Sequence[Run], options: ComparisonOptions, splits: Splitting
 ) -> dict[str, str]:
     run = runs[0]
     trained = run.training
     return {
         "Data": pages.described(table),
-        "Splits": (
-            f"{options.folds} folds by subject, each the test split in turn; {options.seeds} "
-            "trainings of each loss and fold, from different initial weights"
-        ),
+        "Splits": splits.described(options.seeds),
         "Trainings": f"{len(runs)} finished",
         "Network": f"{trained.network} on {run.data.images.description}",
         "Budget": (

@@ -1,4 +1,4 @@
-"""Which trainings a comparison of losses consists of: one for each loss, fold and seed."""
+"""Which trainings a comparison of losses consists of: one for each loss, split and seed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from finecorr import bundle
+from finecorr.comparison.splitting import Splitting
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
@@ -22,6 +23,7 @@ from finecorr.runs import CONFIG, RunOptions
 VARIANT = "@"
 """Between the name of a loss and that of a variant of it."""
 RUNS = "runs"
+_FOLDS = 5
 _MOST = 1000
 """Folds, seeds, or trainings at a time."""
 
@@ -44,11 +46,22 @@ class ComparisonOptions:
             "help": "options of the losses, as YAML: {NAME or NAME@VARIANT: {OPTION: VALUE}}"
         },
     )
-    folds: int = field(
-        default=5, metadata={"help": "parts of the subjects that take turns as the test split"}
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "parts of the subjects that take turns as the test split (default: "
+            f"{_FOLDS}, where there is neither --repeats nor --split-column)"
+        },
+    )
+    repeats: int | None = field(
+        default=None,
+        metadata={
+            "help": "random splits in the place of folds, each of 80 % of the subjects for "
+            "training and 20 % for testing, of which the median is reported"
+        },
     )
     seeds: int = field(
-        default=3, metadata={"help": "trainings of each loss and fold: --seed, and those after it"}
+        default=3, metadata={"help": "trainings of each loss and split: --seed, and those after it"}
     )
     corrupt_labels: float = field(
         default=0.0,
@@ -57,10 +70,6 @@ class ComparisonOptions:
     mapped: bool = field(
         default=False,
         metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
-    )
-    within_groups: bool = field(
-        default=False,
-        metadata={"help": "also correlations within each subject, and their mean"},
     )
     workers: int = field(
         default=1,
@@ -94,11 +103,10 @@ class ComparisonOptions:
             raise InputError(
                 f"--loss-options has options for {', '.join(unknown)}, which --losses does not name"
             )
-        for name, lowest in (("folds", 2), ("seeds", 1), ("workers", 1)):
-            if not lowest <= getattr(self, name) <= _MOST:
-                raise InputError(
-                    f"--{name} must be from {lowest} to {_MOST}, not {getattr(self, name)}"
-                )
+        for name, lowest in (("folds", 2), ("repeats", 1), ("seeds", 1), ("workers", 1)):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value <= _MOST:
+                raise InputError(f"--{name} must be from {lowest} to {_MOST}, not {value}")
         if self.executor == "ray" and find_spec("ray") is None:
             raise InputError('--executor ray: Ray is missing: pip install "finecorr[ray]"')
 
@@ -117,7 +125,10 @@ class Run:
     """One training of a comparison: an ordinary run with its folder."""
 
     loss: str
+    split: str
+    """Its name."""
     fold: int
+    """The number of the split."""
     seed: int
     data: Data
     training: TrainingOptions
@@ -134,7 +145,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return f"{self.loss} fold-{self.fold} seed-{self.seed}"
+        return f"{self.loss} {self.split} seed-{self.seed}"
 
     @property
     def finished(self) -> bool:
@@ -145,6 +156,30 @@ class Run:
         return (self.folder / CONFIG).exists()
 
 
+def splitting(options: ComparisonOptions, table: TableOptions) -> Splitting:
+    """Which splits are asked for.
+
+    Raises:
+        InputError: two ways at once.
+    """
+    ways = {
+        "--folds": options.folds,
+        "--repeats": options.repeats,
+        "--split-column": table.split_column,
+    }
+    given = [flag for flag, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise InputError(
+            f"{' and '.join(given)} each say what the splits are: leave out all but one, or say "
+            f"{given[-1]} null where a file of flags has it"
+        )
+    if options.repeats is not None:
+        return Splitting("repeats", options.repeats)
+    if table.split_column is not None:
+        return Splitting("column", 1, table.split_column)
+    return Splitting("folds", _FOLDS if options.folds is None else options.folds)
+
+
 def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> list[Run]:
     """The trainings, in an order in which all losses advance together.
 
@@ -152,9 +187,12 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
         InputError: an option is at fault.
     """
     options.check()
-    last = training.seed + options.seeds - 1
-    if last > MAX_SEED:
-        raise InputError(f"--seed {training.seed} and --seeds {options.seeds} end above {MAX_SEED}")
+    splits = splitting(options, data.table)
+    for flag, count in ("--seeds", options.seeds), ("--repeats", options.repeats or 1):
+        if training.seed + count - 1 > MAX_SEED:
+            raise InputError(f"--seed {training.seed} and {flag} {count} end above {MAX_SEED}")
+    if splits.kind == "repeats" and training.patience > 0:
+        raise InputError("--patience needs validation rows, and the splits of --repeats have none")
     trainings = {}
     for loss in options.losses:
         name = loss.partition(VARIANT)[0]
@@ -162,26 +200,31 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
             training, loss=name, loss_options=options.loss_options.get(loss, {})
         )
         trainings[loss].check()
-    return list(_runs(options, data, trainings, training.seed))
+    # What they are measured within is for the comparison, and may change.
+    data = replace(data, table=replace(data.table, within=None))
+    return list(_runs(options, data, splits, trainings, training))
 
 
 def _runs(
-    options: ComparisonOptions, data: Data, trainings: dict[str, TrainingOptions], first_seed: int
+    options: ComparisonOptions,
+    data: Data,
+    splits: Splitting,
+    trainings: dict[str, TrainingOptions],
+    first: TrainingOptions,
 ) -> Iterator[Run]:
-    seeds = range(first_seed, first_seed + options.seeds)
-    for seed, fold, loss in itertools.product(seeds, range(1, options.folds + 1), trainings):
-        folder = options.out / RUNS / loss / f"fold-{fold}" / f"seed-{seed}"
+    seeds = range(first.seed, first.seed + options.seeds)
+    for seed, split, loss in itertools.product(seeds, range(1, splits.number + 1), trainings):
+        name = splits.name(split)
         yield Run(
             loss,
-            fold,
+            name,
+            split,
             seed,
             data,
             replace(trainings[loss], seed=seed),
             RunOptions(
-                folder,
-                folds=options.folds,
-                fold=fold,
-                split_seed=first_seed,
+                options.out / RUNS / loss / name / f"seed-{seed}",
                 corrupt_labels=options.corrupt_labels,
+                **splits.options(split, first),
             ),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from finecorr.comparison.summary import CRITERION
@@ -19,18 +20,24 @@ Style = Literal["markdown", "latex"]
 
 def ranking_text(ranks: pd.DataFrame, style: Style) -> str:
     """A table of what `rank_losses` returns."""
+    average = "median" if "median" in ranks else "mean"
     table = pd.DataFrame(
         {
             "loss": ranks["loss"],
             "mean rank": [
-                f"{row.mean_rank:.2f} ({row.low:.2f} to {row.high:.2f})"
-                for row in ranks.itertuples()
+                f"{mean:.2f}{_limits(low, high)}"
+                for mean, low, high in ranks[["mean_rank", "low", "high"]].to_numpy(dtype=float)
             ],
-            f"mean {CRITERION}": [measure_text(CRITERION, mean) for mean in ranks["mean"]],
+            f"{average} {CRITERION}": [measure_text(CRITERION, value) for value in ranks[average]],
             "first": ranks["best"].astype(str),
         }
     )
     return _table_text(table, style)
+
+
+def _limits(low: float, high: float) -> str:
+    """The interval; of one split there is none."""
+    return "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
 
 
 def table_text(metrics: pd.DataFrame, style: Style) -> str:

@@ -91,6 +91,11 @@ class ImageDataModule(L.LightningDataModule):
         """Batches in a pass over the training images; a remainder is a batch only where all are."""
         return max(len(self.indices["train"]) // self._batch_size, 1)
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is a validation split."""
+        return bool(self.indices.get("validation"))
+
     def val_dataloader(self) -> DataLoader[Batch]:
         return prediction_loader(
             self.dataset, self.indices["validation"], self._batch_size, self._workers

@@ -81,10 +81,7 @@ def subjects_of_rows(
     """`(n,)`: the subjects by a column, or by a pattern on the names of the files, or else each
     row's first file; an empty one, or two in a row, are added to the faults."""
     if column is not None:
-        groups = frame.cells[column].map(_subject)
-        wrong = ((groups == "") | (groups.str.len() > _LONGEST)).to_numpy(dtype=np.bool_)
-        faults += wrong_cells(frame, column, wrong, f"a subject of 1 to {_LONGEST} characters")
-        return np.array(groups.to_list(), dtype=np.str_)
+        return names_in(frame, column, "a subject", faults)
     places = [f"row {row}" for row in frame.rows]
     of_column = []
     for files in zip(*images, strict=True):
@@ -98,6 +95,14 @@ def subjects_of_rows(
             if one and other and one != other
         ]
     return of_column[0]
+
+
+def names_in(frame: Frame, column: str, needed: str, faults: list[str]) -> NDArray[np.str_]:
+    """`(n,)`: the names in a column; an empty one, or a very long one, is added to the faults."""
+    found = frame.cells[column].map(_name)
+    wrong = ((found == "") | (found.str.len() > _LONGEST)).to_numpy(dtype=np.bool_)
+    faults += wrong_cells(frame, column, wrong, f"{needed} of 1 to {_LONGEST} characters")
+    return np.array(found.to_list(), dtype=np.str_)
 
 
 def subjects(
@@ -118,7 +123,7 @@ def subjects(
         raise InputError(f"--group-pattern {pattern!r}: {error}") from error
     matches = [compiled.search(image.name) for image in images]
     part = 1 if compiled.groups else 0
-    found = [_subject(match[part] or "") if match else "" for match in matches]
+    found = [_name(match[part] or "") if match else "" for match in matches]
     faults = [
         f"{place}: {spelled(image.name)} does not match --group-pattern {pattern!r}"
         if match is None
@@ -148,6 +153,6 @@ def images_of_two_subjects(
     return faults
 
 
-def _subject(cell: str) -> str:
+def _name(cell: str) -> str:
     """Names that look alike are the same."""
     return unicodedata.normalize("NFC", cell.strip())

@@ -34,7 +34,8 @@ def split_table(
     """`(n,)`: for each row "train", "validation" or "test".
 
     The table's split column is taken as it is; where it has no validation rows, some of the
-    training groups become them. Without the column, groups are drawn at random.
+    training groups become them. Without the column, groups are drawn at random. No group becomes
+    validation where its share is 0.
 
     Args:
         table: the rows.
@@ -48,26 +49,32 @@ def split_table(
             and a split column.
     """
     shares = np.array(fractions)
-    if len(shares) != 3 or not ((shares > 0).all() and abs(shares.sum() - 1) <= 1e-6):
+    if (
+        len(shares) != 3
+        or not (shares[[0, 2]] > 0).all()
+        or not (shares[1] >= 0 and abs(shares.sum() - 1) <= 1e-6)
+    ):
         raise InputError(
-            "--split-fractions must be three positive numbers with the sum 1, "
-            f"not {' '.join(f'{fraction:g}' for fraction in fractions)}"
+            "--split-fractions must be three positive numbers with the sum 1, of which the second "
+            f"may be 0, not {' '.join(f'{fraction:g}' for fraction in fractions)}"
         )
     train, validation, test = fractions
+    held_out = validation / (train + validation)
     if fold is not None:
         if table.splits is not None:
-            raise InputError("folds are drawn from all rows: leave out --split-column")
+            raise InputError(
+                "folds are drawn from all rows: leave out --split-column (--split-column null, "
+                "where a file of flags names it)"
+            )
         splits = np.full(len(table), "train", dtype="<U10")
         splits[_members(table, fold, seed)] = "test"
-        _draw(splits, table, "validation", validation / (train + validation), seed)
     elif table.splits is None:
         splits = np.full(len(table), "train", dtype="<U10")
         _draw(splits, table, "test", test, seed)
-        _draw(splits, table, "validation", validation / (train + validation), seed)
     else:
         splits = table.splits.astype("<U10")
-        if "validation" not in splits and "train" in splits:
-            _draw(splits, table, "validation", validation / (train + validation), seed)
+    if held_out > 0 and "validation" not in splits and "train" in splits:
+        _draw(splits, table, "validation", held_out, seed)
     check_disjoint(splits, table.groups, table.source)
     _check_sizes(splits, table)
     return splits
@@ -125,6 +132,8 @@ def _draw(
 def _check_sizes(splits: NDArray[np.str_], table: ImageTable) -> None:
     faults = []
     for name in SPLITS:
+        if name == "validation" and name not in splits:
+            continue
         for column, values in zip(table.target_columns, table.targets.T, strict=True):
             counts = (splits == name) & np.isfinite(values)
             if name == "train" and table.weights is not None:

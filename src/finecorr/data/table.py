@@ -19,6 +19,8 @@ from finecorr.errors import InputError
 from finecorr.files import check_unicode
 
 SPLITS = ("train", "validation", "test")
+SUBJECT = "subject"
+"""What --within calls the subjects that no column names."""
 RECORDED = ("row", "image", "group", "frame", "rows")
 """Columns of our own beside those of the targets."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
@@ -81,6 +83,13 @@ class TableOptions:
         metadata={
             "help": "column with train, validation or test (without validation rows, some of the "
             "training subjects serve)"
+        },
+    )
+    within: str | None = field(
+        default=None,
+        metadata={
+            "help": "column of groups (parts of a data set, kinds of distortion, subjects): adds "
+            "the correlations within each, on average; 'subject' for those of --group-pattern"
         },
     )
     weight_column: str | None = field(
@@ -164,6 +173,10 @@ class ImageTable:
     """`(n,)`: the subject; without a column or pattern for it, each image is its own."""
     splits: NDArray[np.str_] | None = None
     """`(n,)`: the split column, or None."""
+    within: NDArray[np.str_] | None = None
+    """`(n,)`: the groups within which correlations are asked for, or None."""
+    within_column: str | None = None
+    """What these groups are, as the table names its column."""
     weights: NDArray[np.float64] | None = None
     pixel_sizes: NDArray[np.float64] | None = None
     """`(n,)`: NaN where the image's file is to say it."""
@@ -189,6 +202,7 @@ class ImageTable:
             targets=self.targets[rows],
             groups=self.groups[rows],
             splits=None if self.splits is None else self.splits[rows],
+            within=None if self.within is None else self.within[rows],
             weights=None if self.weights is None else self.weights[rows],
             pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
             frames=None if self.frames is None else self.frames[rows],
@@ -214,6 +228,8 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         frame = read_frame(source, list(wanted), options.format)
     else:
         frame = read_layout(options.layout, source)
+    if _within_subjects(options, frame):
+        del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
     _check_columns(frame, source, {**asked, "--target-columns": targets})
     if len(frame.rows) == 0:
@@ -240,6 +256,8 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         targets=np.stack(labels, axis=1),
         groups=groups,
         splits=_splits(frame, options.split_column, faults),
+        within=_within(frame, options, groups, faults),
+        within_column=options.within,
         weights=_weights(frame, options.weight_column, numbers, faults),
         pixel_sizes=_pixel_sizes(frame, options.pixel_size_column, numbers, faults),
         frames=_frames(frame, options.frame_column, numbers, faults),
@@ -264,6 +282,7 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
     single = {
         "--group-column": options.group_column,
         "--split-column": options.split_column,
+        "--within": options.within,
         "--weight-column": options.weight_column,
         "--pixel-size-column": options.pixel_size_column,
         "--frame-column": options.frame_column,
@@ -377,6 +396,25 @@ def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.s
     named = frame.cells[column].str.strip().str.lower().map(_SPLIT_NAMES)
     faults += wrong_cells(frame, column, named.isna().to_numpy(), f"one of {', '.join(SPLITS)}")
     return np.array(named.fillna("").to_list(), dtype=np.str_)
+
+
+def _within_subjects(options: TableOptions, frame: Frame) -> bool:
+    """Whether the groups of --within are the subjects of --group-pattern."""
+    return (
+        options.within == SUBJECT
+        and options.group_pattern is not None
+        and SUBJECT not in frame.columns
+    )
+
+
+def _within(
+    frame: Frame, options: TableOptions, subjects: NDArray[np.str_], faults: list[str]
+) -> NDArray[np.str_] | None:
+    if options.within is None:
+        return None
+    if _within_subjects(options, frame):
+        return subjects
+    return names.names_in(frame, options.within, "a group", faults)
 
 
 def check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:

@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 from finecorr.evaluation.agreement import labelled
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array, Index
+from finecorr.evaluation.within import groups_within
 
 Method = Literal["percentile", "centred", "bca"]
 Statistic = Callable[[Array], Array]
@@ -38,7 +39,7 @@ def agreement_with_intervals(
     *,
     method: Method = "bca",
     mapped: bool = False,
-    within: bool = False,
+    within: NDArray[np.str_] | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -56,7 +57,8 @@ def agreement_with_intervals(
             `"bca"`, which corrects bias and skewness (Efron, 1987) and takes as many further
             resamples as there are groups.
         mapped: add `MAPPED_MEASURES`; each resample has its own mapping.
-        within: add `WITHIN_MEASURES`.
+        within: `(n,)`: add `WITHIN_MEASURES`, within the groups of these names, which need not be
+            those that are drawn (see `finecorr.evaluation.within.WithinGroups`).
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -68,7 +70,8 @@ def agreement_with_intervals(
         InputError: no sample has a target.
     """
     known, member = labelled(target, group)
-    statistic = Measures(prediction[known], target[known], member, mapped=mapped, within=within)
+    groups = None if within is None else groups_within(within[known], group[known])
+    statistic = Measures(prediction[known], target[known], mapped=mapped, within=groups)
     intervals = [
         distribution.interval(confidence)
         for distribution in distributions(statistic, member, resamples, method, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,10 @@ from finecorr.evaluation.agreement import labelled
 from finecorr.evaluation.bootstrap import Method, distributions
 from finecorr.evaluation.measures import Measures
 from finecorr.evaluation.ranks import Array
+from finecorr.evaluation.within import groups_within
+
+Average = Literal["mean", "median"]
+"""Of the values of several folds: their mean, or their median, as of many random splits."""
 
 
 def compare(
@@ -24,7 +29,7 @@ def compare(
     *,
     method: Method = "bca",
     mapped: bool = False,
-    within: bool = False,
+    within: NDArray[np.str_] | None = None,
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -38,7 +43,7 @@ def compare(
         group: `(n,)`: the subject of each sample.
         method: as in `agreement_with_intervals`, like what follows.
         mapped: add `MAPPED_MEASURES`.
-        within: add `WITHIN_MEASURES`.
+        within: `(n,)`: add `WITHIN_MEASURES`, within the groups of these names.
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -59,8 +64,9 @@ def compare(
         if len(values) != len(target):
             raise InputError(f"{name} has {len(values)} predictions for {len(target)} samples")
     known, member = labelled(target, group)
+    groups = None if within is None else groups_within(within[known], group[known])
     models = [
-        Measures(p[known], target[known], member, mapped=mapped, within=within)
+        Measures(p[known], target[known], mapped=mapped, within=groups)
         for p in predictions.values()
     ]
     pairs = list(combinations(range(len(models)), 2))
@@ -100,10 +106,25 @@ def holm(p_values: Array) -> Array:
     return adjusted
 
 
+def averaged(values: Array, fold: NDArray[np.int64], average: Average) -> Array:
+    """The mean of all values, or the median over folds of the mean of each one's.
+
+    Args:
+        values: `(n, ...)`, of n trainings.
+        fold: `(n,)`: of each of them.
+        average: which of the two.
+    """
+    if average == "median":
+        means = [values[fold == each].mean(axis=0) for each in np.unique(fold)]
+        return np.asarray(np.median(means, axis=0))
+    return np.asarray(values.mean(axis=0))
+
+
 def ranking(
     results: pd.DataFrame,
     *,
     lower_is_better: bool = False,
+    average: Average = "mean",
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -113,18 +134,21 @@ def ranking(
     In each fold and seed the losses are ranked, 1 being the best and ties having the mean of their
     ranks. The interval is the percentile interval of a bootstrap over folds, each with all its
     seeds: it tells how much depends on the folds, whose training sets overlap. From k folds there
-    are few different resamples, and for fewer than ten folds it is too narrow.
+    are few different resamples, and for fewer than ten folds it is too narrow. Of one fold there is
+    none, and its limits are NaN.
 
     Args:
         results: a row for each training, with the columns `loss`, `fold`, `seed` and `value`.
         lower_is_better: of the values, as of errors.
+        average: of the values, as `averaged` takes it.
         resamples: number of bootstrap samples.
         confidence: of the intervals.
         seed: of the bootstrap.
 
     Returns:
         A row for each loss, the best first, with the columns `loss`, `mean_rank`, `low`, `high`,
-        `mean` (of the values) and `best` (in how many of the trainings it is first, alone or not).
+        `mean` or `median` (of the values) and `best` (in how many of the trainings it is first,
+        alone or not).
 
     Raises:
         InputError: a loss lacks a value for a fold and seed that another has, or has two.
@@ -149,7 +173,7 @@ def ranking(
     found = distributions(mean_ranks, member, resamples, "percentile", seed)
     frame = pd.DataFrame({"loss": table.columns, "mean_rank": ranks.mean(0)})
     frame[["low", "high"]] = [distribution.interval(confidence) for distribution in found]
-    frame["mean"] = values.mean(0)
+    frame[average] = averaged(values, member, average)
     frame["best"] = (ranks == ranks.min(axis=1, keepdims=True)).sum(0)
     return frame.sort_values("mean_rank", kind="stable", ignore_index=True)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from finecorr.evaluation.agreement import MAPPED_MEASURES, MEASURES, Agreement
-from finecorr.evaluation.ranks import Array, Index
-from finecorr.evaluation.within import WITHIN_MEASURES, WithinGroups
+from finecorr.evaluation.ranks import Array
+from finecorr.evaluation.within import Groups, WithinGroups, within_meanings
 
-MEANINGS = {**MEASURES, **MAPPED_MEASURES, **WITHIN_MEASURES}
+
+def meanings(within: str | None) -> dict[str, str]:
+    """What each measure is, by the name of the column within whose groups some are."""
+    named = {} if within is None else within_meanings(within)
+    return {**MEASURES, **MAPPED_MEASURES, **named}
 
 
 class Measures:
@@ -17,23 +21,21 @@ class Measures:
     Args:
         prediction: `(n,)`.
         target: `(n,)`, without NaN.
-        member: `(n,)`: the group of each sample, numbered from 0 without gaps.
         mapped: add `MAPPED_MEASURES`.
-        within: add `WITHIN_MEASURES`.
+        within: add `WITHIN_MEASURES`, within these groups.
     """
 
     def __init__(
         self,
         prediction: Array,
         target: Array,
-        member: Index,
         *,
         mapped: bool = False,
-        within: bool = False,
+        within: Groups | None = None,
     ) -> None:
         self._parts: list[Agreement | WithinGroups] = [Agreement(prediction, target, mapped=mapped)]
-        if within:
-            self._parts.append(WithinGroups(prediction, target, member))
+        if within is not None:
+            self._parts.append(WithinGroups(prediction, target, within))
         self.names = [name for part in self._parts for name in part.names]
 
     def __call__(self, weight: Array) -> Array:

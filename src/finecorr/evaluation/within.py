@@ -1,20 +1,30 @@
-"""Correlation within groups: of the samples of each patient, or of each content."""
+"""Correlation within groups: of the samples of each patient, content, distortion or data set."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.evaluation.agreement import agreement, labelled
+from finecorr.evaluation.agreement import Agreement, agreement, labelled
 from finecorr.evaluation.ranks import Array, Index
 
-CORRELATIONS = ("PLCC", "SRCC", "KRCC")
-WITHIN_MEASURES = {
-    "PLCC within": "mean over subjects of the Pearson correlation within each",
-    "SRCC within": "mean over subjects of the Spearman correlation within each",
-    "KRCC within": "mean over subjects of the Kendall correlation (tau-b) within each",
-}
+_KINDS = {"PLCC": "Pearson", "SRCC": "Spearman", "KRCC": "Kendall"}
+CORRELATIONS = tuple(_KINDS)
+WITHIN_MEASURES = tuple(f"{name} within" for name in CORRELATIONS)
+_Part = tuple[NDArray[np.intp], Array, Array]
+"""The samples of a group, their predictions and their targets."""
+
+
+def within_meanings(groups: str) -> dict[str, str]:
+    """What `WITHIN_MEASURES` are of, by the name of the column of the groups."""
+    return {
+        f"{name} within": f"{kind} correlation within each group of {groups!r}, mean over these"
+        for name, kind in _KINDS.items()
+    }
 
 
 def correlation_within_groups(
@@ -35,46 +45,90 @@ def correlation_within_groups(
         InputError: no sample has a target.
     """
     known, member = labelled(target, group)
-    frame = pd.DataFrame(
-        _correlations(prediction[known], target[known], member), columns=list(CORRELATIONS)
-    )
+    prediction, target = prediction[known], target[known]
+    values = [_correlations(prediction[rows], target[rows]) for rows in _rows(member)]
+    frame = pd.DataFrame(values, columns=list(CORRELATIONS))
     frame.insert(0, "group", np.unique(group[known]))
     frame.insert(1, "samples", np.bincount(member))
     return frame
 
 
-class WithinGroups:
-    """The mean over groups of the correlations within each, for any number of each group.
+class Groups(NamedTuple):
+    """Groups within which samples are correlated."""
 
-    A group where a correlation is undefined is left out of its mean; each other counts once.
+    member: Index
+    """`(n,)`: the group of each sample, numbered from 0 without gaps."""
+    drawn: bool
+    """Whether each is of one subject, so that a resample has all its samples equally often."""
+
+
+def groups_within(name: NDArray[np.str_], subject: NDArray[np.str_]) -> Groups:
+    """The groups of that name, where subjects are what is drawn; both are `(n,)`."""
+    _, first, member = np.unique(name, return_index=True, return_inverse=True)
+    return Groups(member, bool((subject == subject[first][member]).all()))
+
+
+class WithinGroups:
+    """The mean over groups of the correlations within each, for any number of each sample.
+
+    Groups that each are of one subject are drawn with the subjects: they are witnesses of other
+    groups, and one that is drawn twice counts twice. Any others are the same in each resample, and
+    their correlations are those of the samples that were drawn of them; each counts once. A group
+    where a correlation is undefined is left out of its mean.
 
     Args:
         prediction: `(n,)`.
         target: `(n,)`, without NaN.
-        member: `(n,)`: the group of each sample, numbered from 0 without gaps.
+        groups: of the samples.
     """
 
-    names = tuple(WITHIN_MEASURES)
+    names = WITHIN_MEASURES
 
-    def __init__(self, prediction: Array, target: Array, member: Index) -> None:
-        values = _correlations(prediction, target, member).T
-        self._known = np.isfinite(values).astype(np.float64)
-        self._values = np.nan_to_num(values)
-        self._first = np.unique(member, return_index=True)[1]
+    def __init__(self, prediction: Array, target: Array, groups: Groups) -> None:
+        parts = [(rows, prediction[rows], target[rows]) for rows in _rows(groups.member)]
+        self._mean = _mean_of_drawn(parts) if groups.drawn else _mean_of_each(parts)
 
     def __call__(self, weight: Array) -> Array:
-        """`(measures, sets)` for `(n, sets)` numbers of each sample, which are one in a group; NaN
-        where undefined."""
-        weight = weight[self._first]
+        """`(measures, sets)` for `(n, sets)` numbers of each sample; NaN where undefined."""
         with np.errstate(invalid="ignore"):
-            return np.asarray((self._values @ weight) / (self._known @ weight))
+            return self._mean(weight)
 
 
-def _correlations(prediction: Array, target: Array, member: Index) -> Array:
-    """`(groups, correlations)`"""
+def _mean_of_drawn(parts: list[_Part]) -> Callable[[Array], Array]:
+    """Of correlations that do not change, as all samples of a group are there equally often."""
+    first = np.array([rows[0] for rows, _, _ in parts])
+    found = np.array([_correlations(prediction, target) for _, prediction, target in parts]).T
+    values, known = np.nan_to_num(found), np.isfinite(found).astype(np.float64)
+
+    def mean(weight: Array) -> Array:
+        count = weight[first]
+        return np.asarray((values @ count) / (known @ count))
+
+    return mean
+
+
+def _mean_of_each(parts: list[_Part]) -> Callable[[Array], Array]:
+    groups = [(rows, Agreement(prediction, target)) for rows, prediction, target in parts]
+    # Alone, a sample has no correlation.
+    groups = [(rows, measures) for rows, measures in groups if len(rows) > 1]
+
+    def mean(weight: Array) -> Array:
+        total, count = np.zeros((2, len(CORRELATIONS), weight.shape[1]))
+        for rows, measures in groups:
+            values = measures(weight[rows])[: len(CORRELATIONS)]
+            total += np.nan_to_num(values)
+            count += np.isfinite(values)
+        return np.asarray(total / count)
+
+    return mean
+
+
+def _rows(member: Index) -> list[NDArray[np.intp]]:
+    """The samples of each group."""
     order, counts = np.argsort(member, kind="stable"), np.bincount(member)
-    rows = []
-    for indices in np.split(order, np.cumsum(counts)[:-1]):
-        value = agreement(prediction[indices], target[indices])
-        rows.append([value[name] for name in CORRELATIONS])
-    return np.array(rows)
+    return np.split(order, np.cumsum(counts)[:-1])
+
+
+def _correlations(prediction: Array, target: Array) -> list[float]:
+    value = agreement(prediction, target)
+    return [value[name] for name in CORRELATIONS]

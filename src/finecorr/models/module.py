@@ -18,13 +18,14 @@ from finecorr.losses import Loss, RobustPearsonLoss
 from finecorr.models.regressor import Regressor
 
 _MEMORY = "memory"
+_DIVERGED = "the training diverged: try a lower --learning-rate"
 
 
 class RegressionModule(L.LightningModule):
     """A regressor with its loss, AdamW and a one-cycle schedule.
 
-    Logs `loss` in each epoch, and of the validation rows `validation_SRCC`, `validation_PLCC` and
-    `validation_MAE` (in the table's unit), means over targets.
+    Logs `loss` in each epoch, and of the validation rows, where there are some, `validation_SRCC`,
+    `validation_PLCC` and `validation_MAE` (in the table's unit), means over targets.
 
     Args:
         regressor: what is trained.
@@ -82,7 +83,7 @@ class RegressionModule(L.LightningModule):
         # First, as the loss remembers the batch.
         outlier = self.loss.outliers(scores, target, weight=weight)
         loss: Tensor = self.loss(scores, target, ranked, weight=weight)
-        if not self.loss.fixes_scale:
+        if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
             self._targets.update(target)
             self._weights.update(weight)
@@ -110,8 +111,12 @@ class RegressionModule(L.LightningModule):
         self._predictions.reset()
         self._targets.reset()
         if not np.isfinite(prediction).all():
-            raise InputError("the training diverged: try a lower --learning-rate")
+            raise InputError(_DIVERGED)
         self.log_dict(_validation(prediction, target))
+
+    def on_train_epoch_end(self) -> None:
+        if not all(torch.isfinite(value).all() for value in self.regressor.state_dict().values()):
+            raise InputError(_DIVERGED)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if isinstance(self.loss, RobustPearsonLoss):

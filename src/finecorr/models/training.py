@@ -313,6 +313,7 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            limit_val_batches=None if data.validates else 0,
             log_every_n_steps=1,
             use_distributed_sampler=False,
             deterministic="warn",
@@ -341,7 +342,7 @@ def train(
 
 def epochs_done(printed: str) -> int:
     """How many epochs a training had behind it, by what it had printed."""
-    reached = re.findall(r"epoch (\d+)/\d+, validation", printed)
+    reached = re.findall(r", epoch (\d+)/\d+", printed)
     return int(reached[-1]) if reached else 0
 
 
@@ -451,13 +452,15 @@ class _ProgressBar(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         self._bar.update()
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = trainer.callback_metrics
+        reached = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         if "validation_SRCC" in metrics:
-            self._bar.set_postfix_str(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, validation "
-                f"SRCC {metrics['validation_SRCC']:.3f}, MAE {metrics['validation_MAE']:.3g}"
+            reached += (
+                f", validation SRCC {metrics['validation_SRCC']:.3f}, "
+                f"MAE {metrics['validation_MAE']:.3g}"
             )
+        self._bar.set_postfix_str(reached)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.close()

@@ -194,6 +194,7 @@ function curves(parent, target) {
   const models = target.models.filter((model) => model.curve);
   const shown = { ...target, models };
   for (const [name, words] of [["validation", "validation SRCC"], ["loss", "training loss, rescaled"]]) {
+    if (models.every((model) => model.curve[name].every((value) => value === null))) continue;
     plot(parent, words[0].toUpperCase() + words.slice(1), "", `${words} by epoch.`,
       lines(target.models, (model) => {
         if (!model.curve) return { x: [], y: [], showlegend: false };

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from finecorr.evaluation.agreement import limits_of_agreement
-from finecorr.evaluation.measures import MEANINGS
+from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.report.thumbnails import data_uri
 from finecorr.evaluation.report.verdict import (
     LOWER_IS_BETTER,
@@ -33,7 +33,6 @@ from finecorr.files import replacing
 
 Array = NDArray[np.float64]
 
-_RANKED = {name: meaning for name, meaning in MEANINGS.items() if name not in WITHOUT_BEST}
 _HARDEST = 20
 _GALLERY = 40
 _DRAWN = 5000
@@ -69,6 +68,8 @@ class Target:
     """`loss`, `metric`, `value`, `low`, `high` and `p`, as `verdict` takes it."""
     criterion: str = "SRCC"
     """The metric that decides which loss is best."""
+    notes: Sequence[str] = ()
+    """What must be known of the metrics, a sentence each."""
     ranking: pd.DataFrame | None = None
     """By the criterion over folds and seeds, as `finecorr.evaluation.comparison.ranking` gives
     it."""
@@ -98,6 +99,8 @@ class Report:
     """A JPEG, PNG or WebP file for each case, or None; empty where there are no images."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """How it was made: data, splits, versions, hardware, configuration, commands."""
+    within: str | None = None
+    """The column within whose groups some metrics are."""
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -219,17 +222,22 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
     """What the page says without a script."""
     metrics = target.metrics
     models = _best_first(target)
-    best, names = models[0], [name for name in _RANKED if name in set(metrics["metric"])]
+    best, shown = models[0], set(metrics["metric"]) - WITHOUT_BEST
+    measures = {name: text for name, text in meanings(report.within).items() if name in shown}
+    names = list(measures)
     error = target.error
+    ranking = pd.DataFrame() if target.ranking is None else target.ranking
     return {
         "name": target.name,
         "unit": target.unit,
         "criterion": target.criterion,
         "verdict": verdict(metrics, target.criterion, target.unit),
-        "measures": [{"name": name, "meaning": _RANKED[name]} for name in names],
+        "measures": [{"name": name, "meaning": text} for name, text in measures.items()],
         "rows": [_row(target, model.name, names) for model in models],
         "compared": len(models) > 1,
-        "ranking": [] if target.ranking is None else target.ranking.to_dict("records"),
+        "notes": target.notes,
+        "average": "median" if "median" in ranking else "mean",
+        "ranking": ranking.to_dict("records"),
         "cases": _counted(report, target),
         "columns": min(len(target.models), 4),
         "best": best.name,
