@@ -29,8 +29,10 @@ MAY_IMPORT = {
     "demo": {"comparison", "runs", "pages", "evaluation", "models", "data", *ANYBODY},
     "metrics": {"functional"},
     "tasks": ANYBODY,
+    "cross_tables": {"inference", "runs", "evaluation", "data", *ANYBODY},
     "cli": {
         "tasks",
+        "cross_tables",
         "demo",
         "comparison",
         "inference",

@@ -21,10 +21,11 @@ from finecorr import demo, inference, losses, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.comparison.suspects import find_suspects
+from finecorr.cross_tables import evaluate_tables, text
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.degradation import TABLE, DegradationOptions, write_degradations
 from finecorr.data.images import ImageOptions
-from finecorr.data.presets import PRESETS, expand_presets
+from finecorr.data.presets import PRESETS, expand_presets, one_preset_each
 from finecorr.data.table import TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.suspects import SUSPICIOUS
@@ -82,12 +83,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _remarks():
-            given = _expanded(list(sys.argv[1:] if arguments is None else arguments))
-            if given[:1] in (["train"], ["compare"]):
-                without = {"loss"} if given[0] == "compare" else set()
-                given = expand_task(given, without)
-            options = _parser().parse_args(_config_first(given))
-            _COMMANDS[options.subcommand](options[options.subcommand])
+            parser = _parser()
+            words = list(sys.argv[1:] if arguments is None else arguments)
+            calls = []
+            for call in one_preset_each(words):
+                given = _expanded(call)
+                if given[:1] in (["train"], ["compare"]):
+                    without = {"loss"} if given[0] == "compare" else set()
+                    given = expand_task(given, without)
+                calls.append(parser.parse_args(_config_first(given)))
+            options = [call[call.subcommand] for call in calls]
+            if calls[0].subcommand == "evaluate":
+                _evaluate(options)
+            else:
+                _COMMANDS[calls[0].subcommand](options[0])
     # What the system refuses (a full disk, say) is no fault in the program.
     except (InputError, OSError) as error:
         print(f"finecorr: error: {error}", file=sys.stderr)
@@ -165,16 +174,25 @@ def _train(options: Namespace) -> None:
     print(f"test split: {evaluation.summary()}\nwritten to {options.out}")
 
 
-def _evaluate(options: Namespace) -> None:
-    evaluation, left_out = inference.evaluate(
-        Path(options.run),
-        _overrides(options),
-        Path(options.out),
-        all_rows=options.all_rows,
-        mapped=options.mapped,
-        predict_per=options.predict_per,
-        overwrite=options.overwrite,
-    )
+def _evaluate(calls: Sequence[Namespace]) -> None:
+    """One call, or one for each preset."""
+    options = calls[0]
+    run, out = Path(options.run), Path(options.out)
+    how: dict[str, Any] = {
+        "all_rows": options.all_rows,
+        "mapped": options.mapped,
+        "predict_per": options.predict_per,
+        "overwrite": options.overwrite,
+    }
+    tables = [
+        {**_overrides(call), **({} if table is None else {"table": Path(table)})}
+        for call in calls
+        for table in call.table or [None]
+    ]
+    if len(tables) > 1:
+        print(f"{text(evaluate_tables(run, tables, out, **how))}written to {out}")
+        return
+    evaluation, left_out = inference.evaluate(run, tables[0], out, **how)
     if left_out:
         print(f"left out: {left_out} rows of subjects that training or validation have seen")
     print(f"{evaluation.summary()}\nwritten to {options.out}")
@@ -243,7 +261,6 @@ def _losses(options: Namespace) -> None:
 
 _COMMANDS = {
     "train": _train,
-    "evaluate": _evaluate,
     "predict": _predict,
     "compare": _compare,
     "suspects": _suspects,
@@ -268,18 +285,24 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("train", train, help="a table of images and scores to a model")
 
     evaluate = ArgumentParser(
-        description="Evaluate a model on the rows of a table that its training has not seen. "
+        description="Evaluate a model on the rows of a table that its training has not seen, or of "
+        "several tables, side by side; --preset may be given several times, too. "
         f"{_INHERITED} Nor is --within of another table that of the training. {_PRESET}"
     )
     evaluate.add_argument("run", type=str, help="folder of a trained run")
-    _add_overrides(evaluate, "table of images and scores (default: the training's)", _OVERRIDABLE)
+    _add_overrides(
+        evaluate, "tables of images and scores (default: the training's)", _OVERRIDABLE, "*"
+    )
     evaluate.add_argument("--out", type=str, required=True, help="folder for the evaluation")
     evaluate.add_argument(
         "--all-rows", action="store_true", help="also rows of subjects that training has seen"
     )
-    for option in fields(ComparisonOptions):
-        if option.name == "mapped":
-            _add(evaluate, ComparisonOptions, option)
+    evaluate.add_argument(
+        "--mapped",
+        action=ActionYesNo(no_prefix="no-"),
+        default=None,
+        help="also PLCC and RMSE after the logistic mapping (default: as the training)",
+    )
     _add_per(evaluate, "and its mean label with that")
     evaluate.add_argument(
         "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
@@ -412,9 +435,12 @@ def _argument_type(kind: Any) -> dict[str, Any]:
 
 
 def _add_overrides(
-    parser: ArgumentParser, table_help: str, overridable: Sequence[Field[Any]]
+    parser: ArgumentParser,
+    table_help: str,
+    overridable: Sequence[Field[Any]],
+    tables: Literal["?", "*"] = "?",
 ) -> None:
-    parser.add_argument("table", nargs="?", type=str | None, default=None, help=table_help)
+    parser.add_argument("table", nargs=tables, type=str | None, default=None, help=table_help)
     for option in overridable:
         kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
         if kind is bool:
@@ -445,7 +471,7 @@ def _build(cls: type, options: Namespace) -> Any:
 def _overrides(options: Namespace) -> dict[str, Any]:
     """The fields of TableOptions whose flags were given."""
     names = ["table", *(option.name for option in _OVERRIDABLE)]
-    given = {name: options[name] for name in names if options.get(name) is not None}
+    given = {name: options[name] for name in names if options.get(name) not in (None, [])}
     return _typed(TableOptions, given)
 
 

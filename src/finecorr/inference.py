@@ -52,7 +52,7 @@ def evaluate(
     out: Path,
     *,
     all_rows: bool = False,
-    mapped: bool = False,
+    mapped: bool | None = None,
     predict_per: Per = "row",
     overwrite: bool = False,
 ) -> tuple[Evaluation, int]:
@@ -65,7 +65,7 @@ def evaluate(
             page, `report.html`, and where there are groups to correlate within,
             `within_groups.csv`, the correlations within each.
         all_rows: also evaluate on rows of subjects that training or validation have seen.
-        mapped: also PLCC and RMSE after the logistic mapping.
+        mapped: also PLCC and RMSE after the logistic mapping; None for what the training did.
         predict_per: "subject" for the mean prediction and the mean label of each subject.
         overwrite: replace an evaluation that is in `out`.
 
@@ -83,6 +83,8 @@ def evaluate(
         )
     if (out / bundle.FILE).exists():
         raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
+    if mapped is None:
+        mapped = read_config(run).get("mapped") is True
     model = bundle.load(run)
     options = _overridden(model.table, overrides)
     whole = read_table(options)

@@ -84,6 +84,27 @@ PRESETS: dict[str, Preset] = {
 """Those with layouts are described in docs/datasets.md."""
 
 
+def one_preset_each(arguments: list[str]) -> list[list[str]]:
+    """The arguments once for each `--preset NAME DIR` in them, with the others left out.
+
+    Raises:
+        InputError: there are several, and the command is not `evaluate`.
+    """
+    places = [at for at, argument in enumerate(arguments) if argument == "--preset"]
+    if len(places) < 2:
+        return [arguments]
+    if arguments[0] != "evaluate":
+        raise InputError("--preset: evaluate alone takes several")
+    return [
+        [
+            word
+            for at, word in enumerate(arguments)
+            if not any(place <= at < place + 3 for place in places if place != kept)
+        ]
+        for kept in places
+    ]
+
+
 def expand_presets(arguments: list[str]) -> list[str]:
     """The arguments with `--preset NAME DIR` replaced by the flags that it stands for.
 
