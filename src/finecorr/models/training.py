@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
+from torch import nn
 from tqdm import tqdm
 
 from finecorr import functional, losses
@@ -271,6 +272,10 @@ def train(
         InputError: it diverged, or an image can no longer be read.
     """
     regressor.standardise_targets(data.training_targets())
+    backbone = regressor.backbone
+    if options.frozen:
+        # What does not learn is neither averaged nor saved in every epoch.
+        regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
     module = RegressionModule(
@@ -337,6 +342,7 @@ def train(
         saved = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["state_dict"])
         _calibrate(regressor, data)
+    regressor.backbone = backbone
     return Trained(regressor.eval(), outliers)
 
 
