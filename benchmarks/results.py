@@ -3,9 +3,13 @@ task.
 
     python benchmarks/results.py HC18 --out results              # all of it
     python benchmarks/results.py HC18 --out results --reduced    # in 16 minutes, on two cores
+    python benchmarks/results.py HC18 --biq2021 BIQ --weights FILE --tasks quality --out results
 
-HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). Each task is a folder
-of `finecorr compare`: what is there is not repeated, so that the same command goes on after Ctrl-C.
+HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). BIQ is the folder of a
+part of BIQ2021 (N. Ahmed, S. Asif, 2022): scores.csv, with the columns image, MOS, subset and split,
+and images/; without it, its tasks are left out. FILE has weights of timm's tf_efficientnet_lite0;
+without it, timm downloads them. Each task is a folder of `finecorr compare`: what is there is not
+repeated, so that the same command goes on after Ctrl-C.
 What a further loss is compared with need not be trained again: `OUT/predictions/` keeps what all
 trainings have predicted, and a loss of which it has everything is not trained.
 
@@ -41,6 +45,8 @@ from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
 METRICS = ("PLCC", "SRCC", "MAE")
+WITHIN = ("PLCC within", "SRCC within")
+"""Of tasks that have groups."""
 MEDIAN = "median of all losses"
 ALIKE = "correlation of errors"
 WRONG_BY = (0.0, 10.0, 20.0, 40.0, 80.0, float("inf"))
@@ -135,16 +141,16 @@ OPTIONS: Losses = {
 """What the parts of fine_grained need: its defaults, and one thing changed at a time."""
 
 
-def circumference(data: Path, out: Path) -> list[str]:
+def circumference(options: argparse.Namespace) -> list[str]:
     """Flags for the table of HC18."""
-    return ["--preset", "hc18", str(data)]
+    return ["--preset", "hc18", str(options.data)]
 
 
-def severity(data: Path, out: Path) -> list[str]:
+def severity(options: argparse.Namespace) -> list[str]:
     """Flags for the table of HC18's images, degraded, which are made once."""
-    folder = out / "degraded"
+    folder = options.out / "degraded"
     if not (folder / "scores.csv").exists():
-        images = str(data / "training_set")
+        images = str(options.data / "training_set")
         flags = ["--group-pattern", r"^(\d+)_", "--versions", "2", "--overwrite"]
         code = finecorr(["degrade", images, "--out", str(folder), *flags])
         if code:
@@ -155,10 +161,20 @@ def severity(data: Path, out: Path) -> list[str]:
     ]
 
 
-def phantoms(data: Path, out: Path) -> list[str]:
+def quality(options: argparse.Namespace) -> list[str]:
+    """Flags for the table of BIQ2021, with its own split, and within each of its sources."""
+    folder = options.biq2021
+    return [
+        str(folder / "scores.csv"),
+        *("--image-root", str(folder / "images")),
+        *("--target-columns", "MOS", "--split-column", "split", "--within", "subset"),
+    ]
+
+
+def phantoms(options: argparse.Namespace) -> list[str]:
     """Flags for the table of phantoms, which has the columns of HC18 and is drawn once: as many for
     training as in the trials of docs/results.md."""
-    folder = out / "phantoms"
+    folder = options.out / "phantoms"
     table = folder / "table.csv"
     if not table.exists():
         write_phantoms(folder, 535)
@@ -166,21 +182,27 @@ def phantoms(data: Path, out: Path) -> list[str]:
     return [str(table), *columns, "--image-root", str(folder / "images")]
 
 
+SHARED = (
+    *("--image-size", "68", "96", "--network", "resnet10-narrow"),
+    *("--learning-rate", "8e-3", "--epochs", "30"),
+)
+FROZEN = ("--task", "quality", "--frozen")
+FINE_TUNED = ("--task", "quality", "--epochs", "10", "--batch-size", "32", "--frozen-epochs", "1")
+
+
 @dataclass(frozen=True)
 class Task:
     label: str
     losses: Losses
     flags: tuple[str, ...] = ()
-    table: Callable[[Path, Path], list[str]] = circumference
-    """Flags for the table, of the folder with HC18 and that of the results."""
+    table: Callable[[argparse.Namespace], list[str]] = circumference
+    """Flags for the table."""
     folds: int = 5
+    """1 for the split that the table has."""
     seeds: int = 3
+    settings: tuple[str, ...] = SHARED
 
 
-SHARED = (
-    *("--image-size", "68", "96", "--network", "resnet10-narrow"),
-    *("--learning-rate", "8e-3", "--epochs", "30"),
-)
 # About as many steps as at 96 x 68 pixels.
 FULL_SIZE = (
     *("--image-size", "136", "192", "--network", "resnet18"),
@@ -198,6 +220,16 @@ TASKS = {
     "circumference-batch-8": Task("batches of 8", FEW, ("--batch-size", "8"), seeds=1),
     "circumference-batch-16": Task("batches of 16", FEW, ("--batch-size", "16"), seeds=1),
     "severity": Task("severity", FEW, table=severity, seeds=1),
+    "severity-native": Task("severity", FEW, table=severity, seeds=1, settings=FROZEN),
+    "quality": Task("labels as they are", LADDER, (), quality, 1, 5, FROZEN),
+    "quality-rivals": Task("labels as they are", AGAINST_RIVALS, (), quality, 1, 5, FROZEN),
+    "quality-wrong-10": Task(
+        "10 % wrong", LADDER, ("--corrupt-labels", "0.1"), quality, 1, 5, FROZEN
+    ),
+    "quality-wrong-10-rivals": Task(
+        "10 % wrong", AGAINST_RIVALS, ("--corrupt-labels", "0.1"), quality, 1, 5, FROZEN
+    ),
+    "quality-fine-tuned": Task("fine-tuned", BEST, (), quality, 1, 1, FINE_TUNED),
     "circumference-full-size": Task("full size", FULL, FULL_SIZE),
     "circumference-full-size-rivals": Task("full size", FULL_RIVALS, FULL_SIZE, seeds=2),
     "circumference-wrong-10-full-size": Task(
@@ -213,10 +245,12 @@ TASKS = {
 PREDICTIONS = {"loss": "str", "fold": "int", "seed": "int", "row": "int", "prediction": "float"}
 """What is kept of them: neither the truth nor the name of an image."""
 TRAINING = ["loss", "fold", "seed"]
+OF_ROW = ("row", "group", "truth", "within")
 
 
-def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd.DataFrame:
+def compare(task: str, options: argparse.Namespace) -> pd.DataFrame:
     """Writes what is found, and returns the predictions."""
+    out = options.out
     losses, folds, seeds = TASKS[task].losses, TASKS[task].folds, TASKS[task].seeds
     trainings = task.removesuffix(SECOND_TABLE)
     runs = out / trainings / "runs"
@@ -232,12 +266,14 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     todo = [name for name in losses if done.get(name, 0) < folds * seeds] or [REFERENCE]
     arguments = [
         "compare",
-        *TASKS[task].table(data, out),
-        *SHARED,
+        *TASKS[task].table(options),
+        *TASKS[task].settings,
+        *weights(task, options),
         *TASKS[task].flags,
         *("--losses", ",".join(todo)),
         *("--loss-options", json.dumps({name: losses[name] for name in todo if losses[name]})),
-        *("--folds", str(folds), "--seeds", str(seeds), "--workers", str(options.workers)),
+        *(("--folds", str(folds)) if folds > 1 else ()),
+        *("--seeds", str(seeds), "--workers", str(options.workers)),
         *("--out", str(out / trainings)),
     ]
     print(" ".join(["finecorr", *arguments]), flush=True)
@@ -272,6 +308,12 @@ def compare(task: str, data: Path, out: Path, options: argparse.Namespace) -> pd
     return predictions
 
 
+def weights(task: str, options: argparse.Namespace) -> list[str]:
+    """Of the pretrained network, for the tasks that have one."""
+    pretrained = "quality" in TASKS[task].settings and options.weights is not None
+    return ["--weights", str(options.weights)] if pretrained else []
+
+
 def keep(predictions: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     with replacing(path) as temporary:
@@ -280,7 +322,8 @@ def keep(predictions: pd.DataFrame, path: Path) -> None:
 
 def joined(predictions: pd.DataFrame, known: pd.DataFrame, losses: list[str]) -> pd.DataFrame:
     """With those that are known already, in the order of the losses."""
-    truth = predictions.drop_duplicates("row")[["row", "group", "truth"]]
+    of_row = [name for name in OF_ROW if name in predictions]
+    truth = predictions.drop_duplicates("row")[of_row]
     known = known[known["loss"].isin(losses)].merge(truth, on="row")
     both = pd.concat([predictions, known])
     order = both["loss"].map(losses.index)
@@ -289,7 +332,7 @@ def joined(predictions: pd.DataFrame, known: pd.DataFrame, losses: list[str]) ->
 
 def summary(predictions: pd.DataFrame) -> pd.DataFrame:
     found = summarise(predictions, reference=REFERENCE)
-    return found[found["metric"].isin(METRICS)]
+    return found[found["metric"].isin([*METRICS, *WITHIN])]
 
 
 def shared(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -298,7 +341,8 @@ def shared(predictions: pd.DataFrame) -> pd.DataFrame:
 
     An error that all losses make is no matter of the loss.
     """
-    training, row = ["fold", "seed"], ["row", "group", "truth"]
+    training = ["fold", "seed"]
+    row = [name for name in OF_ROW if name in predictions]
     predictions = predictions.merge(shared_trainings(predictions), on=training)
     median = predictions.groupby(training + row)["prediction"].median().reset_index()
     ours = predictions[predictions["loss"] == REFERENCE]
@@ -376,14 +420,18 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path, help="folder of HC18's training set")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--biq2021", type=Path, help="folder of a part of BIQ2021")
+    parser.add_argument("--weights", type=Path, help="of timm's tf_efficientnet_lite0")
     parser.add_argument("--tasks", help="names, separated by commas (default: all)")
     parser.add_argument("--losses", help="some of a task's, separated by commas (default: all)")
     parser.add_argument("--reduced", action="store_true", help="two tasks, 4 losses, 3 folds")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     names = ["circumference", "circumference-wrong-10"] if options.reduced else list(TASKS)
+    if options.biq2021 is None:
+        names = [name for name in names if TASKS[name].table is not quality]
     tasks = options.tasks.split(",") if options.tasks else names
-    found = {task: compare(task, options.data, options.out, options) for task in tasks}
+    found = {task: compare(task, options) for task in tasks}
     both = {
         task: predictions
         for task, predictions in found.items()

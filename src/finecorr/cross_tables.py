@@ -76,10 +76,11 @@ def text(found: pd.DataFrame) -> str:
     lines = [["table", "target", "images", *shown]]
     lines.append(["---"] * len(lines[0]))
     for (table, target), rows in found.groupby(["table", "target"], sort=False):
-        values = rows.set_index("metric")[["value", "low", "high"]].astype(float)
+        numbers = rows[["value", "low", "high"]].to_numpy(dtype=float).tolist()
+        of = dict(zip(rows["metric"], numbers, strict=True))
         cells = []
         for metric in shown:
-            value, low, high = values.loc[metric].tolist()
+            value, low, high = of[metric]
             cells.append(f"{measure_text(metric, value)} ({interval_text(metric, low, high)})")
         lines.append([str(table), str(target), str(rows["images"].iloc[0]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
