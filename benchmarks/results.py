@@ -6,10 +6,10 @@ task.
     python benchmarks/results.py HC18 --biq2021 BIQ --weights FILE --tasks quality --out results
 
 HC18 is the folder of the training set of HC18 (doi 10.5281/zenodo.1327317). BIQ is the folder of a
-part of BIQ2021 (N. Ahmed, S. Asif, 2022): scores.csv, with the columns image, MOS, subset and split,
-and images/; without it, its tasks are left out. FILE has weights of timm's tf_efficientnet_lite0;
-without it, timm downloads them. Each task is a folder of `finecorr compare`: what is there is not
-repeated, so that the same command goes on after Ctrl-C.
+part of BIQ2021 (N. Ahmed, S. Asif, 2022): scores.csv, with the columns image, MOS, subset and
+split, and images/; without it, its tasks are left out. FILE has weights of timm's
+tf_efficientnet_lite0; without it, timm downloads them. Each task is a folder of `finecorr compare`:
+what is there is not repeated, so that the same command goes on after Ctrl-C.
 What a further loss is compared with need not be trained again: `OUT/predictions/` keeps what all
 trainings have predicted, and a loss of which it has everything is not trained.
 

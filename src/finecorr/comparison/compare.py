@@ -28,6 +28,7 @@ from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_folder, replacing
+from finecorr.models.frozen import FEATURES
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences, split_rows
 
@@ -165,7 +166,9 @@ def _executor(options: ComparisonOptions) -> Executor:
 
 def _check_out(out: Path) -> None:
     check_folder(out)
-    if out.exists() and any(out.iterdir()) and not (out / RUNS).is_dir():
+    # Features alone are of a comparison that was interrupted before its first training.
+    others = [path for path in out.iterdir() if path.name != FEATURES] if out.exists() else []
+    if others and not (out / RUNS).is_dir():
         raise InputError(f"{out} is not empty, and holds no comparison: choose another folder")
 
 
