@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -310,6 +311,43 @@ def test_evaluate_with_further_measures(
     flags = [*flags[:4], "--all-rows", "--out", str(tmp_path), "--overwrite"]
     assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
     assert not (tmp_path / "within_groups.csv").exists()
+
+
+def test_scores_of_several_observers(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv(phantoms)
+    rng = np.random.default_rng(0)
+    readings = frame[[TARGET]].to_numpy() + 15 * rng.normal(size=(len(frame), 3))
+    readings[rng.random(readings.shape) < 0.2] = np.nan
+    mean = pd.DataFrame(readings).mean(axis=1)
+    observers = pd.DataFrame(readings, columns=["A", "B", "C"])
+    frame = pd.concat([frame.drop(columns=TARGET), observers], axis=1)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    root = ["--image-root", str(phantoms.parent / "images")]
+    flags = ["--score-columns", "A", "B", "C", *PHANTOM_FLAGS, *SMALL_FLAGS, "--epochs", "2"]
+    flags += ["--batch-size", "16", "--out", str(tmp_path / "run")]
+    assert main(["train", str(tmp_path / "table.csv"), *root, *flags]) == 0
+    printed = capsys.readouterr().out
+    reached = re.search(r"observers' ceiling: PLCC (0\.\d+), SRCC (0\.\d+)", printed)
+    assert reached is not None
+    assert 0.9 < float(reached[1]) < 1
+    tested = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    np.testing.assert_allclose(tested[TARGET], mean[tested["row"] - 2])
+
+    run, out = str(tmp_path / "run"), str(tmp_path / "again")
+    assert main(["evaluate", run, "--out", out]) == 0
+    assert reached[0] in capsys.readouterr().out
+    assert "Observers&#39; ceiling: PLCC" in (tmp_path / "again" / "report.html").read_text()
+    # Of two images of a subject, the errors are those of their mean.
+    assert main(["evaluate", run, "--predict-per", "subject", "--overwrite", "--out", out]) == 0
+    assert "observers' ceiling" in capsys.readouterr().out
+    # Others need none of these columns.
+    frame.drop(columns=["A", "B", "C"]).to_csv(tmp_path / "new.csv", index=False)
+    new = [str(tmp_path / "new.csv"), *root]
+    assert main(["predict", run, *new, "--out", str(tmp_path / "p.csv")]) == 0
+    assert main(["evaluate", run, str(phantoms), *root, "--all-rows", "--out", f"{out}2"]) == 0
+    assert "observers' ceiling" not in capsys.readouterr().out
 
 
 def test_predict_for_a_table_and_a_folder(run: Path, phantoms: Path, tmp_path: Path) -> None:

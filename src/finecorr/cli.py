@@ -57,7 +57,7 @@ _DRAWN = ("--folds", "--repeats")
 _CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""
 _SUSPECTS_SHOWN = 20
-_EVALUATED = ("within",)
+_EVALUATED = ("within", "score_columns", "sd_column", "observers")
 """The options of a table that say how predictions are evaluated."""
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
@@ -287,7 +287,8 @@ def _parser() -> ArgumentParser:
     evaluate = ArgumentParser(
         description="Evaluate a model on the rows of a table that its training has not seen, or of "
         "several tables, side by side; --preset may be given several times, too. "
-        f"{_INHERITED} Nor is --within of another table that of the training. {_PRESET}"
+        f"{_INHERITED} Another table or target does not inherit --score-columns, --sd-column and "
+        f"--observers, nor another table --within. {_PRESET}"
     )
     evaluate.add_argument("run", type=str, help="folder of a trained run")
     _add_overrides(

@@ -199,7 +199,8 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
         )
         raise_faults(table.source, faults, "these files")
         return replace(table, groups=groups)
-    options = replace(options, within=None)
+    # What only an evaluation asks for.
+    options = replace(options, within=None, score_columns=None, sd_column=None, observers=None)
     if not with_pixel_sizes:
         options = replace(options, pixel_size_column=None, length_columns=None)
     if not by_subject:
@@ -226,6 +227,11 @@ def _by_subject(
         return by_group.to_numpy()[order]
 
     subjects = replace(table.take(first[order]), targets=means(table.targets))
+    if table.standard_errors is not None:
+        count = np.bincount(member, table.labelled)[order]
+        squares = np.bincount(member, np.nan_to_num(table.standard_errors) ** 2)[order]
+        errors = np.sqrt(squares) / np.where(count > 0, count, np.nan)
+        subjects = replace(subjects, standard_errors=errors)
     return subjects, means(predictions)
 
 
@@ -261,13 +267,17 @@ def _within_groups(
 def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
     """The options of the training with others in their place.
 
-    Another table has its own root, format and groups to correlate within, and one way to name the
-    subject, or the frame, takes the place of the other. What only training needs is not asked for.
+    Another table has its own root, format, groups to correlate within and opinions, as has another
+    target, and one way to name the subject, or the frame, takes the place of the other. What only
+    training needs is not asked for.
     """
     implied: dict[str, Any] = {"split_column": None, "weight_column": None}
     if "table" in overrides:
         own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet", "within")
         implied |= dict.fromkeys(own)
+    opinions = ("score_columns", "sd_column", "observers")
+    if not {"table", "target_columns", *opinions}.isdisjoint(overrides):
+        implied |= dict.fromkeys(opinions)
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}
     if "frame_column" in overrides or "all_frames" in overrides:
@@ -353,7 +363,9 @@ def _write_page(
         model.images,
         [pages.Predictor(loss, everywhere, [run])],
         {
-            str(target): pages.Findings(rows.assign(loss=loss, p=np.nan))
+            str(target): pages.Findings(
+                rows.assign(loss=loss, p=np.nan), notes=pages.notes_on(evaluation.ceiling)
+            )
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },
         {

@@ -24,6 +24,7 @@ from finecorr.data.images import ImageOptions, Images
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputWarning
+from finecorr.evaluation.observers import Ceiling
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
 from finecorr.evaluation.report.thumbnails import thumbnail
 from finecorr.evaluation.suspects import SUSPICIOUS
@@ -141,6 +142,17 @@ class _Thumbnails(Sequence[bytes]):
 
     def __getitem__(self, case: Any) -> Any:
         return thumbnail(self._images[self._images.of_row(case)].float().numpy())
+
+
+def notes_on(ceiling: Ceiling | None) -> list[str]:
+    """What it says of the metrics, a sentence each."""
+    if ceiling is None:
+        return []
+    text = ceiling.text()
+    return [
+        f"{text[0].upper()}{text[1:]}; a perfect prediction reaches no more on average, as the "
+        "labels are means of opinions that differ."
+    ]
 
 
 def described(table: ImageTable) -> str:

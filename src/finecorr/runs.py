@@ -28,6 +28,7 @@ from finecorr.errors import InputError
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
+from finecorr.evaluation.observers import Ceiling, ceiling
 from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
 from finecorr.models.frozen import FEATURES, frozen_features
@@ -95,6 +96,8 @@ class Evaluation:
     """`target`, `metric`, `value`, `low`, `high`."""
     within: str | None = None
     """The column within whose groups some metrics are."""
+    ceiling: Ceiling | None = None
+    """That the observers' disagreement sets, where it is known."""
 
     def summary(self) -> str:
         """The metrics as a text table."""
@@ -106,6 +109,8 @@ class Evaluation:
                 interval = f"{row.low:.4g} to {row.high:.4g}"
                 name = str(row.metric)
                 lines.append(f"  {name:{width}}{row.value:9.4g}   {interval:20} {meaning[name]}")
+        if self.ceiling is not None:
+            lines.append(f"  {self.ceiling.text()}")
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 
@@ -394,13 +399,24 @@ def evaluate_predictions(
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     evaluation = Evaluation(
-        frame, pd.concat(metrics, ignore_index=True)[columns], table.within_column
+        frame,
+        pd.concat(metrics, ignore_index=True)[columns],
+        table.within_column,
+        observers_ceiling(table),
     )
     write_record(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)
     write_record(out / METRICS, evaluation.metrics)
     return evaluation
+
+
+def observers_ceiling(table: ImageTable) -> Ceiling | None:
+    """What a perfect prediction of the labels would reach, where they are means of opinions."""
+    if table.standard_errors is None:
+        return None
+    known = table.labelled
+    return ceiling(table.targets[known, 0], table.standard_errors[known])
 
 
 def _write_text(path: Path, text: str) -> None:

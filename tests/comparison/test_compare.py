@@ -31,6 +31,7 @@ def phantom_flags(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> l
     path = tmp_path_factory.mktemp("table") / "table.csv"
     frame["kind"] = np.where(frame.index % 3, "b", "a")
     frame["part"] = np.where(frame["filename"].str[:3].astype(int) % 3, "train", "test")
+    frame["sd"] = 30.0
     frame.to_csv(path, index=False)
     return [str(path), "--image-root", str(phantoms.parent / "images"), *PHANTOM_FLAGS]
 
@@ -120,6 +121,7 @@ def test_the_split_of_the_table(
     tmp_path: Path, phantom_flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*phantom_flags, *SMALL_FLAGS, "--split-column", "part", "--epochs", "1"]
+    flags += ["--sd-column", "sd", "--observers", "9"]
     flags += ["--losses", "mse,huber", "--seeds", "1", "--workers", "2", "--out", str(tmp_path)]
     assert main(["compare", *flags, "--folds", "2"]) == 2
     assert "--folds and --split-column each say" in capsys.readouterr().err
@@ -135,6 +137,9 @@ def test_the_split_of_the_table(
     summary, page = (tmp_path / "summary.md").read_text(), (tmp_path / "report.html").read_text()
     assert "Each value is that of one training, on the split of column" in page
     assert "on the split of column 'part'" in summary
+    reached = np.sqrt(1 - 30**2 / 9 / table[TARGET][table["part"] == "test"].var())
+    assert f"Observers' ceiling: PLCC {reached:.3f}, SRCC 0." in summary
+    assert f"Observers&#39; ceiling: PLCC {reached:.3f}" in page
     assert "nan" not in summary
     assert "nan to nan" not in page
     assert re.search(r"\| mse \| [12]\.\d\d \| ", summary), "a rank without an interval"

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from finecorr.data.folder import read_folder
+from finecorr.data.opinions import weights_of
 from finecorr.data.presets import expand_presets
 from finecorr.data.table import TableOptions, read_table
 from finecorr.errors import InputError, InputWarning
@@ -79,6 +80,46 @@ def test_groups_to_correlate_within(folder: Path) -> None:
     assert list(own) == ["x", "x", "y", "y"]
 
 
+SCORES: dict[str, list[object]] = {
+    "a": [1, 2, 3, None],
+    "b": [3, 4, 7, None],
+    "c": [5, None, "n/a", None],
+}
+
+
+def test_scores_of_several_observers(folder: Path) -> None:
+    named: dict[str, object] = {"score_columns": ("a", "b", "c"), "target_columns": ("opinion",)}
+    table = read_table(_options(folder, SCORES, **named))
+    np.testing.assert_array_equal(table.targets[:, 0], [3, 3, 5, np.nan])
+    assert table.standard_errors is not None
+    assert table.weights is not None
+    np.testing.assert_array_equal(np.isfinite(table.standard_errors), [True, True, True, False])
+    np.testing.assert_array_equal(table.weights > 0, table.labelled)
+    np.testing.assert_array_equal(table.weights, weights_of(table.standard_errors))
+    part = table.take(np.array([2, 0]))
+    np.testing.assert_array_equal(part.standard_errors, table.standard_errors[[2, 0]])
+    given: dict[str, object] = {**named, "weight_column": "w"}
+    with pytest.warns(InputWarning, match="weights of --weight-column"):
+        weighted = read_table(_options(folder, {**SCORES, "w": [1, 2, 3, 4]}, **given))
+    np.testing.assert_array_equal(weighted.weights, [1, 2, 3, 4])
+    np.testing.assert_array_equal(weighted.standard_errors, table.standard_errors)
+
+
+@pytest.mark.parametrize("observers", ["25", "n"])
+def test_deviations_of_opinions(folder: Path, observers: str) -> None:
+    rows: dict[str, list[object]] = {
+        "target": [1.5, None, 3, 4],
+        "sd": [2, 9, 0, None],
+        "n": [25, None, 25, 25],
+    }
+    table = read_table(_options(folder, rows, sd_column="sd", observers=observers))
+    assert table.standard_errors is not None
+    pooled = 48 * 2 / 48  # of the deviations 2 and 0 of 25 opinions each
+    expected = [(24 * 4 + 4 * pooled) / 28 / 25, np.nan, 4 * pooled / 28 / 25, pooled / 25]
+    np.testing.assert_allclose(table.standard_errors**2, expected)
+    np.testing.assert_array_equal(table.targets[:, 0], [1.5, np.nan, 3, 4])
+
+
 def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
     assert len(set(read_table(_options(folder, {})).groups)) == 4
 
@@ -109,6 +150,44 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
         ({}, {"target_columns": ("target", "target")}, "twice"),
         ({"k": ["a", " ", None, "b"]}, {"within": "k"}, "(?s)2 faults.*row 3: .*a group of 1 to"),
         ({}, {"within": "subject"}, "no column 'subject' for --within"),
+        (SCORES, {"score_columns": ("a", "b")}, "'target' is what --target-columns calls the mean"),
+        (SCORES, {"score_columns": ("a", "d"), "target_columns": ("m",)}, "'d' for --score-col"),
+        (SCORES, {"score_columns": ("a",), "target_columns": ("m",)}, "at least two observers"),
+        (SCORES, {"score_columns": ("a", "a"), "target_columns": ("m",)}, "at least two observers"),
+        (
+            {**SCORES, "b": ["x", 1, "-", 2]},
+            {"score_columns": ("a", "b"), "target_columns": ("m",)},
+            "(?s)2 faults.*row 2: column 'b' is 'x', not a number.*row 4",
+        ),
+        (
+            {"a": [1, None, 2, None], "b": [None, 5, None, 6]},
+            {"score_columns": ("a", "b"), "target_columns": ("m",)},
+            "no row has the scores of two observers",
+        ),
+        ({"sd": [1] * 4}, {"sd_column": "sd"}, "--sd-column and --observers need each other"),
+        ({}, {"observers": "25"}, "--sd-column and --observers need each other"),
+        ({"sd": [1] * 4}, {"sd_column": "sd", "observers": "1"}, "--observers must be at least 2"),
+        ({"sd": [1] * 4}, {"sd_column": "sd", "observers": "who"}, "no column 'who' for --obs"),
+        (
+            {"sd": [1] * 4, "25": [1] * 4},
+            {"sd_column": "sd", "observers": "25"},
+            "--observers 25 is a number, and the name of a column",
+        ),
+        (
+            {"sd": [1, -1, 1, 1], "n": [3, 3, 0, None]},
+            {"sd_column": "sd", "observers": "n"},
+            "(?s)3 faults.*row 4: column 'n' is '0.0', not the number.*row 5.*empty.*row 3: .*'-1'",
+        ),
+        (
+            {"t": [1] * 4, "sd": [1] * 4},
+            {"sd_column": "sd", "observers": "9", "target_columns": ("target", "t")},
+            "--sd-column is of one target",
+        ),
+        (
+            {"sd": [1] * 4},
+            {"sd_column": "sd", "observers": "9", "score_columns": ("a", "b")},
+            "not both",
+        ),
     ],
 )
 def test_faults_are_named(

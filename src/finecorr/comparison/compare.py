@@ -30,7 +30,14 @@ from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_folder, replacing
 from finecorr.models.frozen import FEATURES
 from finecorr.models.training import TrainingOptions
-from finecorr.runs import PREDICTIONS, SPLITS, check_same_table, differences, split_rows
+from finecorr.runs import (
+    PREDICTIONS,
+    SPLITS,
+    check_same_table,
+    differences,
+    observers_ceiling,
+    split_rows,
+)
 
 RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
@@ -103,7 +110,9 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         raise InputError(f"no split and seed has all the losses, as trainings failed: {reasons}")
     suspects = _suspects(finished, predictions)
     splits = splitting(options, data.table)
-    note = f"Each value is {splits.value(shared['fold'].nunique(), shared['seed'].nunique())}."
+    value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
+    tested = table.take(np.flatnonzero(np.isin(table.rows, predictions["row"])))
+    notes = [f"Each value is {value}.", *pages.notes_on(observers_ceiling(tested))]
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
         measured = measure_each(part, mapped=options.mapped)
@@ -111,7 +120,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         metrics = summarise(part, mapped=options.mapped, average=splits.average)
         of_target = None if suspects is None else suspects[suspects["target"] == target]
         findings[str(target)] = pages.Findings(
-            metrics, rank_losses(measured, splits.average), of_target, notes=[note]
+            metrics, rank_losses(measured, splits.average), of_target, notes=notes
         )
     comparison = Comparison(findings, suspects, failures, table.within_column)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,3 +98,18 @@ def wrong_cells(frame: Frame, column: str, wrong: NDArray[np.bool_], needed: str
         f"not {needed}"
         for row, cell in zip(frame.rows[wrong], cells, strict=True)
     ]
+
+
+def checked(
+    frame: Frame,
+    name: str,
+    numbers: Mapping[str, Numbers],
+    faults: list[str],
+    needed: str = "a number",
+    outside: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
+) -> NDArray[np.float64]:
+    """A column of numbers; what is none, or outside of what is needed, is added to the faults."""
+    found = numbers[name]
+    wrong = found.wrong if outside is None else found.wrong | outside(found.values)
+    faults += wrong_cells(frame, name, wrong, needed)
+    return found.values

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import itertools
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from finecorr.data import names
 from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
 from finecorr.data.layouts import LAYOUTS, read_layout
-from finecorr.data.numbers import Numbers, read_numbers, wrong_cells
-from finecorr.errors import InputError
+from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
+from finecorr.data.opinions import OpinionColumns, Opinions, standard_errors, weights_of
+from finecorr.errors import InputError, InputWarning
 from finecorr.files import check_unicode
 
 SPLITS = ("train", "validation", "test")
@@ -95,6 +97,23 @@ class TableOptions:
     weight_column: str | None = field(
         default=None, metadata={"help": "column of non-negative weights of the rows"}
     )
+    score_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "columns of the scores of several observers, whose mean becomes the target, "
+            "under the name of --target-columns; rows on which they agree weigh more"
+        },
+    )
+    sd_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "column of the standard deviation of the opinions whose mean the target is, in "
+            "its unit; needs --observers"
+        },
+    )
+    observers: str | None = field(
+        default=None, metadata={"help": "how many opinions these are: a number, or a column"}
+    )
     pixel_size_column: str | None = field(
         default=None,
         metadata={
@@ -150,6 +169,11 @@ class TableOptions:
         return (self.pixel_size_column is not None,) * len(self.target_columns)
 
     @property
+    def opinions(self) -> OpinionColumns:
+        """Where those of several observers are."""
+        return OpinionColumns(self.score_columns, self.sd_column, self.observers)
+
+    @property
     def format(self) -> Format:
         """What is known of the table's file."""
         return Format(self.encoding, self.separator, self.decimal, self.sheet)
@@ -178,6 +202,8 @@ class ImageTable:
     within_column: str | None = None
     """What these groups are, as the table names its column."""
     weights: NDArray[np.float64] | None = None
+    standard_errors: NDArray[np.float64] | None = None
+    """`(n,)`: of labels that are means of opinions; NaN for a missing label; or None."""
     pixel_sizes: NDArray[np.float64] | None = None
     """`(n,)`: NaN where the image's file is to say it."""
     frames: NDArray[np.int64] | None = None
@@ -204,6 +230,7 @@ class ImageTable:
             splits=None if self.splits is None else self.splits[rows],
             within=None if self.within is None else self.within[rows],
             weights=None if self.weights is None else self.weights[rows],
+            standard_errors=(None if self.standard_errors is None else self.standard_errors[rows]),
             pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
             frames=None if self.frames is None else self.frames[rows],
         )
@@ -231,6 +258,9 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     if _within_subjects(options, frame):
         del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
+    options.opinions.check_columns(source, frame.columns, options.target_columns[0])
+    if options.score_columns is not None:
+        targets = []
     _check_columns(frame, source, {**asked, "--target-columns": targets})
     if len(frame.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
@@ -240,13 +270,17 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         frame, images, options.group_column, options.group_pattern, faults
     )
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
+    columns += itertools.chain.from_iterable(options.opinions.flags.values())
     numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
     labels = [
-        _checked(frame, name, numbers, faults)
+        checked(frame, name, numbers, faults)
         if name in targets
         else np.full(len(frame.rows), np.nan)
         for name in options.target_columns
     ]
+    opinions = options.opinions.read(frame, labels[0], numbers, faults)
+    if opinions is not None:
+        labels[0] = opinions.mean
     table = ImageTable(
         source=source,
         rows=frame.rows,
@@ -266,6 +300,8 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     if need_targets:
         faults += names.images_of_two_subjects(frame, images, groups)
     raise_faults(source, faults)
+    if opinions is not None:
+        table = _weighted_by_opinions(table, opinions)
     if need_targets:
         for name, values in zip(options.target_columns, table.targets.T, strict=True):
             check_target(source, name, values)
@@ -290,6 +326,7 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
     return {
         "--image-columns": list(options.image_columns),
         "--target-columns": list(options.target_columns),
+        **options.opinions.flags,
         **{flag: [name] for flag, name in single.items() if name is not None},
     }
 
@@ -310,6 +347,7 @@ def check_options(options: TableOptions) -> None:
         stray = [name for name in options.length_columns if name not in options.target_columns]
         if stray:
             raise InputError(f"--length-columns: {stray[0]!r} is none of --target-columns")
+    options.opinions.check(options.target_columns)
     for flag, asked in (
         ("--target-columns", options.target_columns),
         ("--image-columns", options.image_columns),
@@ -345,28 +383,26 @@ def _check_columns(frame: Frame, source: Path, wanted: dict[str, list[str]]) -> 
         raise InputError("\n".join([f"{source}: columns are missing:", *faults]))
 
 
-def _checked(
-    frame: Frame,
-    name: str,
-    numbers: dict[str, Numbers],
-    faults: list[str],
-    needed: str = "a number",
-    outside: Callable[[NDArray[np.float64]], NDArray[np.bool_]] | None = None,
-) -> NDArray[np.float64]:
-    """A column of numbers; what is none, or outside of what is needed, is added to the faults."""
-    found = numbers[name]
-    wrong = found.wrong if outside is None else found.wrong | outside(found.values)
-    faults += wrong_cells(frame, name, wrong, needed)
-    return found.values
-
-
 def _weights(
     frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
 ) -> NDArray[np.float64] | None:
     if name is None:
         return None
     # Each row has one.
-    return _checked(frame, name, numbers, faults, "a number of at least 0", lambda v: ~(v >= 0))
+    return checked(frame, name, numbers, faults, "a number of at least 0", lambda v: ~(v >= 0))
+
+
+def _weighted_by_opinions(table: ImageTable, opinions: Opinions) -> ImageTable:
+    errors = standard_errors(table.source, opinions)
+    if table.weights is not None:
+        warnings.warn(
+            "the rows have the weights of --weight-column, and not those of how much the observers "
+            "agree",
+            InputWarning,
+            stacklevel=3,
+        )
+        return replace(table, standard_errors=errors)
+    return replace(table, standard_errors=errors, weights=weights_of(errors))
 
 
 def _pixel_sizes(
@@ -374,7 +410,7 @@ def _pixel_sizes(
 ) -> NDArray[np.float64] | None:
     if name is None:
         return None
-    return _checked(frame, name, numbers, faults, "a number above 0", lambda v: v <= 0)
+    return checked(frame, name, numbers, faults, "a number above 0", lambda v: v <= 0)
 
 
 def _frames(
@@ -386,7 +422,7 @@ def _frames(
     def none(values: NDArray[np.float64]) -> NDArray[np.bool_]:
         return (values < 1) | (values > 2**31) | (values % 1 > 0)
 
-    values = _checked(frame, name, numbers, faults, "a number of a frame, from 1", none)
+    values = checked(frame, name, numbers, faults, "a number of a frame, from 1", none)
     return np.where(np.isfinite(values), values - 1, -1).astype(np.int64)
 
 
