@@ -18,7 +18,7 @@ from finecorr import bundle, pages
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
-from finecorr.data.images import Images
+from finecorr.data.images import Images, note_smaller
 from finecorr.data.names import BETWEEN, find_file, real_paths, subjects
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
@@ -337,6 +337,7 @@ def _seen(
 
 def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> NDArray[np.float64]:
     images = Images(table, model.images)
+    note_smaller(table.source, images)
     dataset = ImageDataset(table, images, options.lengths)
     return training.predict(model.regressor, dataset)[1]
 

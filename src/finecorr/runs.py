@@ -19,7 +19,7 @@ from finecorr import bundle
 from finecorr.data.augmentation import Augmentation, AugmentationOptions
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
-from finecorr.data.images import ImageOptions, Images, Inputs
+from finecorr.data.images import ImageOptions, Images, Inputs, note_smaller
 from finecorr.data.module import ImageDataModule
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
@@ -172,6 +172,7 @@ def train(
         else Images(table, image_options)
     )
     dataset = ImageDataset(table, images, lengths, targets)
+    note_smaller(table.source, images)
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
             check_target(table.source, f"{name} in pixels", dataset.targets[:, i])

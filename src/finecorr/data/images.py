@@ -163,6 +163,7 @@ class Inputs(Protocol):
     rows: NDArray[np.intp]
     factors: NDArray[np.float64]
     pixel_sizes: NDArray[np.float64]
+    smaller: NDArray[np.bool_]
 
     def __len__(self) -> int: ...
 
@@ -218,15 +219,8 @@ class Images:
         """`(images, 2)`: height and width in mm of the file's pixels, by the file; or NaN."""
         self.shapes = np.array([self._decoded[frame].shape for frame in frames]).reshape(-1, 2)
         """`(images, 2)`: height and width."""
-        smaller = sum(found.padded for found in self._decoded.values())
-        if smaller:
-            height, width = options.crop_size
-            warnings.warn(
-                f"{table.source}: {smaller} of {len(distinct)} images are smaller than a crop of "
-                f"{height} x {width} pixels: they are mirrored at their edges",
-                InputWarning,
-                stacklevel=2,
-            )
+        self.smaller = np.array([self._decoded[frame].padded for frame in frames], dtype=np.bool_)
+        """`(images,)`: whether it was smaller than a crop, and is mirrored at its edges."""
 
     @property
     def in_memory(self) -> bool:
@@ -342,6 +336,17 @@ def _fault(header: Header, named: int, table: ImageTable) -> str | None:
             "--all-frames"
         )
     return None
+
+
+def note_smaller(source: Path, inputs: Inputs) -> None:
+    """Says with an `InputWarning` how many images were smaller than a crop."""
+    if inputs.smaller.any():
+        warnings.warn(
+            f"{source}: {inputs.smaller.sum()} of {len(inputs)} images are smaller than "
+            "--crop-size: they are mirrored at their edges",
+            InputWarning,
+            stacklevel=2,
+        )
 
 
 class _Turn:

@@ -39,6 +39,7 @@ class Features:
         self.rows: NDArray[np.intp] = joined["rows"].numpy()
         self.factors: NDArray[np.float64] = joined["factors"].numpy()
         self.pixel_sizes: NDArray[np.float64] = joined["pixel_sizes"].numpy()
+        self.smaller: NDArray[np.bool_] = joined["smaller"].numpy()
 
     def __len__(self) -> int:
         return len(self._values)
@@ -103,6 +104,7 @@ def _computed(
         "rows": torch.from_numpy(images.rows)[index],
         "factors": torch.from_numpy(images.factors)[index],
         "pixel_sizes": torch.from_numpy(images.pixel_sizes)[index],
+        "smaller": torch.from_numpy(images.smaller)[index],
     }
 
 
