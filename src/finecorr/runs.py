@@ -251,6 +251,8 @@ def _config(*options: Any) -> dict[str, Any]:
         config.update(asdict(part))
     for name in ("out", "overwrite", "resume"):
         del config[name]
+    if config["weights"] not in ("pretrained", "none"):
+        config["weights"] = str(Path(config["weights"]).absolute())
     return {name: _plain(value) for name, value in config.items()}
 
 
