@@ -17,6 +17,7 @@ from finecorr import bundle
 from finecorr.cli import main
 from finecorr.errors import InputError
 from finecorr.models.module import RegressionModule
+from finecorr.models.networks import build
 from finecorr.tasks import TASKS, expand_task
 
 OWN = """
@@ -132,6 +133,22 @@ def test_a_frozen_network_predicts_what_its_features_did(exposures: Path, tmp_pa
     assert main(["evaluate", str(out), "--out", str(tmp_path / "evaluation")]) == 0
     # Another training of the same images has their features already.
     assert main(["train", *flags, "--overwrite", "--seed", "1"]) == 0
+
+
+def test_weights_of_a_file_are_found_from_any_folder(
+    exposures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build("resnet10-narrow", 3).module
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    monkeypatch.chdir(tmp_path)
+    flags = [str(exposures), *QUALITY, "--network", "resnet10-narrow", "--features", "last"]
+    flags += ["--weights", "weights.pt", "--epochs", "1", "--frozen-epochs", "1"]
+    assert main(["train", *flags, "--out", "run"]) == 0
+    trained = bundle.load(Path("run")).regressor.backbone.get_parameter("conv1.weight")
+    assert torch.equal(trained, network.get_parameter("conv1.weight"))
+    monkeypatch.chdir(exposures.parent)
+    config = str(tmp_path / "run" / "config.yaml")
+    assert main(["train", "--config", config, "--out", str(tmp_path / "again")]) == 0
 
 
 @pytest.mark.usefixtures("own")
