@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from finecorr import demo
 from finecorr.cli import main
+from finecorr.demo import length
 
 
 def test_the_demo_compares_two_losses_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Shorter than the real one, which takes a minute."""
-    monkeypatch.setattr(demo, "SUBJECTS", 60)
-    monkeypatch.setattr(demo, "EPOCHS", 2)
+    monkeypatch.setattr(length, "SUBJECTS", 60)
+    monkeypatch.setattr(length, "EPOCHS", 2)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
     first = capsys.readouterr().out

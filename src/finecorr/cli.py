@@ -23,7 +23,7 @@ from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.comparison.suspects import find_suspects
 from finecorr.cross_tables import evaluate_tables, text
 from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.degradation import TABLE, DegradationOptions, write_degradations
+from finecorr.data.degradation import MEANING, TABLE, DegradationOptions, write_degradations
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import PRESETS, expand_presets, one_preset_each
 from finecorr.data.table import TableOptions
@@ -244,12 +244,12 @@ def _degrade(options: Namespace) -> None:
     originals = table["original"].nunique()
     print(
         f"{len(table)} images, versions of {originals}, with their severity in {made.out / TABLE}\n"
-        "Severity says what was done to an image. It is not a human opinion of its quality."
+        f"{MEANING}"
     )
 
 
 def _demo(options: Namespace) -> None:
-    print(demo.run(Path(options.out), overwrite=options.overwrite))
+    print(demo.run(options.task, Path(options.out), overwrite=options.overwrite))
 
 
 def _losses(options: Namespace) -> None:
@@ -360,8 +360,7 @@ def _parser() -> ArgumentParser:
 
     degraded = ArgumentParser(
         description="Write degraded versions of the images of a folder, and a table of how "
-        "severely each was degraded: a task to try losses on. Severity says what was done to an "
-        "image. It is not a human opinion of its quality."
+        f"severely each was degraded: a task to try losses on. {MEANING}"
     )
     degraded.add_argument("images", type=str, help="folder of images")
     for option in fields(DegradationOptions):
@@ -369,6 +368,8 @@ def _parser() -> ArgumentParser:
     commands.add_subcommand("degrade", degraded, help="images to worse ones, in known steps")
 
     demonstrate = ArgumentParser(description=demo.__doc__)
+    explained_tasks = "; ".join(f"{name}: {words}" for name, words in demo.TASKS.items())
+    demonstrate.add_argument("--task", type=demo.Task, default="length", help=explained_tasks)
     demonstrate.add_argument("--out", type=str, default="demo", help="folder for the result")
     demonstrate.add_argument(
         "--overwrite", action="store_true", help="replace the demo that is in the folder"

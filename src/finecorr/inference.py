@@ -112,7 +112,7 @@ def evaluate(
         if table.within is not None:
             within = _within_groups(table, table.within, predictions)
             write_record(folder / WITHIN_GROUPS, within)
-        _write_page(folder, run, model, whole, keep, predictions, evaluation)
+        _write_page(folder, run, model, whole, keep, predictions, evaluation, quality=mapped)
     if table.within is None:
         (out / WITHIN_GROUPS).unlink(missing_ok=True)  # of an evaluation that was replaced
     return evaluation, left_out
@@ -350,6 +350,8 @@ def _write_page(
     evaluated: NDArray[np.bool_],
     predictions: NDArray[np.float64],
     evaluation: Evaluation,
+    *,
+    quality: bool,
 ) -> None:
     config = read_config(run)
     loss = config.get("loss", run.resolve().name)
@@ -375,5 +377,6 @@ def _write_page(
             "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
+        quality=quality,
         trained_on=table.source == model.table.table,
     )

@@ -27,6 +27,7 @@ from finecorr.errors import InputWarning
 from finecorr.evaluation.observers import Ceiling
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
 from finecorr.evaluation.report.thumbnails import thumbnail
+from finecorr.evaluation.report.verdict import LOSSES, Kind
 from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models import training
 from finecorr.models.outliers import read_outliers
@@ -38,7 +39,8 @@ _OFTEN = 0.5
 
 @dataclass(frozen=True)
 class Predictor:
-    """One loss, with what it predicts and the runs in which it was trained."""
+    """One loss, or what else is compared, with what it predicts and the runs in which it was
+    trained."""
 
     loss: str
     predictions: NDArray[np.float64]
@@ -69,6 +71,8 @@ def write_page(
     findings: Mapping[str, Findings],
     provenance: Mapping[str, str],
     *,
+    kind: Kind = LOSSES,
+    quality: bool = False,
     trained_on: bool = True,
 ) -> None:
     """Writes the page, with the rows that are predicted and the training labels set aside.
@@ -81,6 +85,8 @@ def write_page(
         predictors: the losses.
         findings: for each target.
         provenance: how it was made, beside versions, hardware, date and command.
+        kind: what the predictors differ in.
+        quality: whether the images with the highest and the lowest scores are shown.
         trained_on: whether the runs were trained on this table, whose labels they set aside.
     """
     runs = [run for predictor in predictors for run in predictor.runs]
@@ -127,6 +133,8 @@ def write_page(
         _Thumbnails(Images(table, images)),
         {**provenance, **_environment()},
         within=table.within_column,
+        kind=kind,
+        quality=quality,
     )
     write_report(report, path)
 

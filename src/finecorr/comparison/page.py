@@ -55,6 +55,7 @@ def write_page(
         predictors,
         findings,
         _provenance(table, runs, options, splits),
+        quality=options.mapped,
     )
 
 

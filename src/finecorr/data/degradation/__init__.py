@@ -27,10 +27,11 @@ from finecorr.data.view import scaled
 from finecorr.errors import InputError
 from finecorr.files import check_folder
 
-__all__ = ["IMAGES", "TABLE", "DegradationOptions", "degrade", "write_degradations"]
+__all__ = ["IMAGES", "MEANING", "TABLE", "DegradationOptions", "degrade", "write_degradations"]
 
 IMAGES = "images"
 TABLE = "scores.csv"
+MEANING = "Severity says what was done to an image. It is not a human opinion of its quality."
 _MOST = 1000
 
 

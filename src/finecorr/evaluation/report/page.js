@@ -361,7 +361,7 @@ function cases(parent, target) {
   region.setAttribute("role", "region");
   region.setAttribute("aria-label", "Table of cases");
   parent.append(
-    element("p", { className: "note", textContent: `The largest errors come first; the names of the columns sort. By loss: prediction (error)${target.unit ? ", in " + target.unit : ""}.` }),
+    element("p", { className: "note", textContent: `The largest errors come first; the names of the columns sort. By ${report.kind}: prediction (error)${target.unit ? ", in " + target.unit : ""}.` }),
     element("div", { className: "controls" }, label, found), region, more);
   tables.push(refresh);
   sort();

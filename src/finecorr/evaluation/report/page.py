@@ -17,11 +17,14 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from finecorr.evaluation.agreement import limits_of_agreement
 from finecorr.evaluation.measures import meanings
+from finecorr.evaluation.report.ends import End, ends
 from finecorr.evaluation.report.thumbnails import data_uri
 from finecorr.evaluation.report.verdict import (
+    LOSSES,
     LOWER_IS_BETTER,
     SIGNIFICANCE,
     WITHOUT_BEST,
+    Kind,
     best_first,
     interval_text,
     measure_text,
@@ -48,7 +51,7 @@ class Model:
     """What one loss has learnt for one target."""
 
     name: str
-    """Of the loss."""
+    """Of the loss, or of what else is compared."""
     prediction: Array
     """`(cases,)`; NaN for a case that the model does not predict, being trained on it."""
     curve: pd.DataFrame | None = None
@@ -101,6 +104,11 @@ class Report:
     """How it was made: data, splits, versions, hardware, configuration, commands."""
     within: str | None = None
     """The column within whose groups some metrics are."""
+    kind: Kind = LOSSES
+    """What the models differ in."""
+    quality: bool = False
+    """Whether to show the images with the highest and the lowest scores, by truth and by
+    prediction."""
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -141,9 +149,11 @@ def write_report(report: Report, path: Path) -> None:
             "image": [str(name) for name in report.cases["image"].iloc[drawn]],
             "group": [str(name) for name in report.cases["group"].iloc[drawn]],
             "thumbnails": {places[case]: address for case, address in thumbnails.items()},
+            "kind": report.kind.one,
             "targets": [_dynamic(target, drawn) for target in report.targets],
         },
         pictures=bool(thumbnails),
+        kind=report.kind,
         in_units=LOWER_IS_BETTER,
         style=(folder / "page.css").read_text(encoding="utf-8"),
         script=(folder / "page.js").read_text(encoding="utf-8"),
@@ -175,6 +185,8 @@ def _hardness(report: Report) -> Array:
         hardness[_hardest(target)] = np.inf
         for shown in _records(target.suspects), _records(target.set_aside):
             hardness[[record["case"] for record in shown]] = np.inf
+        for end in _ends(report, target):
+            hardness[[*end.by_truth, *end.by_prediction]] = np.inf
     return hardness
 
 
@@ -218,6 +230,37 @@ def _hardest(target: Target) -> list[int]:
     return [int(case) for case in order[:_HARDEST] if np.isfinite(error[case])]
 
 
+def _ends(report: Report, target: Target) -> list[End]:
+    """Of the best model, if they are shown."""
+    return ends(_best_first(target)[0].prediction, target.truth) if report.quality else []
+
+
+def _strips(
+    report: Report, target: Target, end: End, prediction: Array, places: Mapping[int, int]
+) -> dict[str, Any]:
+    """An end of the scale, as the page shows it."""
+    return {
+        "name": end.name,
+        "size": len(end.by_truth),
+        "common": len(end.both),
+        "strips": [
+            {
+                "by": by,
+                "cases": [
+                    {
+                        **_case(report, case, places),
+                        "truth": _quantity(target.truth[case], target.unit),
+                        "predicted": _quantity(prediction[case], target.unit),
+                        "both": case in end.both,
+                    }
+                    for case in cases
+                ],
+            }
+            for by, cases in (("truth", end.by_truth), ("prediction", end.by_prediction))
+        ],
+    }
+
+
 def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[str, Any]:
     """What the page says without a script."""
     metrics = target.metrics
@@ -231,7 +274,7 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
         "name": target.name,
         "unit": target.unit,
         "criterion": target.criterion,
-        "verdict": verdict(metrics, target.criterion, target.unit),
+        "verdict": verdict(metrics, target.criterion, target.unit, report.kind),
         "measures": [{"name": name, "meaning": text} for name, text in measures.items()],
         "rows": [_row(target, model.name, names) for model in models],
         "compared": len(models) > 1,
@@ -241,6 +284,9 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
         "cases": _counted(report, target),
         "columns": min(len(target.models), 4),
         "best": best.name,
+        "ends": [
+            _strips(report, target, end, best.prediction, places) for end in _ends(report, target)
+        ],
         "hardest": [
             {
                 **_case(report, case, places),

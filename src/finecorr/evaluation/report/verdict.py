@@ -14,6 +14,16 @@ WITHOUT_BEST = frozenset({"bias", "LLoA", "ULoA"})
 """These measures of an error are to be near zero, and are not compared."""
 
 
+class Kind(NamedTuple):
+    """What is compared, in words."""
+
+    one: str
+    many: str
+
+
+LOSSES = Kind("loss", "losses")
+
+
 class Verdict(NamedTuple):
     """Which loss won, by how much, how sure; or that the data cannot tell."""
 
@@ -35,7 +45,9 @@ def best_first(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
     return rows.sort_values(["value", "tested"], ascending=ascending, ignore_index=True)
 
 
-def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verdict:
+def verdict(
+    metrics: pd.DataFrame, metric: str, unit: str | None = None, kind: Kind = LOSSES
+) -> Verdict:
     """Says which loss has the best `metric`, by how much and how sure.
 
     A loss wins where it is better than each other one with p < 0.05.
@@ -47,10 +59,11 @@ def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verd
             possible, `p` is NaN. A `value` is NaN where predictions are constant.
         metric: the one that decides.
         unit: of the target.
+        kind: what is compared, if not losses.
     """
     rows = best_first(metrics, metric)
     if rows.empty:
-        return Verdict("There is nothing to compare.", f"No loss has {metric}.")
+        return Verdict("There is nothing to compare.", f"No {kind.one} has {metric}.")
     defined, undefined = rows.dropna(subset="value"), rows[rows["value"].isna()]
     if defined.empty:
         return Verdict(f"{metric} is undefined.", "All predictions are constant.")
@@ -63,7 +76,7 @@ def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verd
         return Verdict(
             f"{best['loss']} has {metric} {value}.",
             f"The 95 % interval is {interval_text(metric, best['low'], best['high'], unit)}. "
-            f"There is no other loss to compare it with.{note}",
+            f"There is no other {kind.one} to compare it with.{note}",
         )
     worse = others[others["p"] < SIGNIFICANCE]
     close = others.drop(worse.index)
@@ -73,7 +86,7 @@ def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verd
         gap = _gap(metric, abs(best["value"] - second["value"]), unit)
         side = "below" if metric in LOWER_IS_BETTER else "above"
         rank = "the next best, " if len(others) > 1 else ""
-        beaten = f"each of the {len(others)} other losses" if len(others) > 1 else "it"
+        beaten = f"each of the {len(others)} other {kind.many}" if len(others) > 1 else "it"
         return Verdict(
             f"{best['loss']} predicts best.",
             f"Its {metric} of {value} is {gap} {side} that of {rank}{second['loss']} "
@@ -90,8 +103,10 @@ def verdict(metrics: pd.DataFrame, metric: str, unit: str | None = None) -> Verd
         f"{_listed(rivals)} may be chance{corrected}."
     )
     if worse.empty:
-        return Verdict("The data cannot tell which loss is best.", f"{chance}{note}")
-    subject = "The other loss is" if len(worse) == 1 else f"The other {len(worse)} losses are"
+        return Verdict(f"The data cannot tell which {kind.one} is best.", f"{chance}{note}")
+    subject = (
+        f"The other {kind.one} is" if len(worse) == 1 else f"The other {len(worse)} {kind.many} are"
+    )
     rest = f"{subject} worse ({_at_most(worse['p'])})."
     return Verdict(
         f"{_listed([best['loss'], *close['loss']])} predict best.",

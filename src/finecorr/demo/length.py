@@ -1,0 +1,60 @@
+"""Mean squared error and the fine-grained correlation loss, on head circumferences of which one in
+ten is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.images import ImageOptions
+from finecorr.data.phantom import write_phantoms
+from finecorr.data.table import TableOptions
+from finecorr.demo.trial import Contender, Trial, claim
+from finecorr.models.training import TrainingOptions
+from finecorr.runs import RunOptions
+
+LOSSES = ("mse", "fine_grained")
+SUBJECTS = 600
+EPOCHS = 40
+WRONG_LABELS = 0.1
+IMAGES = ImageOptions(image_size=(68, 96))
+TARGET = "head circumference (mm)"
+
+
+def run(out: Path, overwrite: bool) -> str:
+    """See `finecorr.demo.run`."""
+    images = out / "phantoms"
+    claim(out, images, overwrite)
+    table = TableOptions(
+        write_phantoms(images, SUBJECTS),
+        image_root=images / "images",
+        image_columns=("filename",),
+        target_columns=(TARGET,),
+        group_pattern=r"^(\d+)_",
+        pixel_size_column="pixel size(mm)",
+    )
+    print(
+        f"{SUBJECTS} synthetic heads; {WRONG_LABELS:.0%} of the training labels are replaced by "
+        "those of others",
+        flush=True,
+    )
+    contenders = [
+        Contender(
+            loss,
+            IMAGES,
+            AugmentationOptions(),
+            TrainingOptions(
+                loss=loss, network="resnet10-narrow", epochs=EPOCHS, learning_rate=2e-3
+            ),
+            RunOptions(out / loss, corrupt_labels=WRONG_LABELS, overwrite=overwrite),
+        )
+        for loss in LOSSES
+    ]
+    return Trial(
+        contenders,
+        table,
+        IMAGES,
+        "Two losses on synthetic heads, with wrong labels among the training data",
+        {"Wrong labels on purpose": f"{WRONG_LABELS:.0%} of the training rows"},
+        "images with true labels (MAE in mm)",
+    ).run(out)

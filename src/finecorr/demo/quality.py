@@ -1,0 +1,86 @@
+"""The whole image, small and stretched to full contrast, and crops of it as it is: what each view
+shows of how badly an image was degraded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from finecorr.data import degradation
+from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.degradation import DegradationOptions, write_degradations
+from finecorr.data.images import ImageOptions
+from finecorr.data.phantom import write_phantoms
+from finecorr.data.table import TableOptions
+from finecorr.demo.trial import Contender, Trial, claim
+from finecorr.evaluation.report.verdict import Kind
+from finecorr.models.training import TrainingOptions
+from finecorr.runs import RunOptions
+
+SUBJECTS = 80
+SIZE = (272, 384)
+VERSIONS = 5
+AT_ONCE = 2
+EPOCHS = 20
+SPLIT = (0.75, 0.05, 0.2)
+TARGET = "severity"
+FIT = ImageOptions(image_size=(68, 96))
+CROPS = ImageOptions(view="crops", crop_size=(96, 96), intensity=("type",))
+VIEWS = {
+    # What --task score does to images, and what --task quality does to them.
+    "fit, image": (FIT, AugmentationOptions(zoom=0.0)),
+    "crops, type": (
+        CROPS,
+        AugmentationOptions(rotation=0.0, shift=0.0, zoom=0.0, gain=0.0, gamma=0.0),
+    ),
+}
+
+
+def run(out: Path, overwrite: bool) -> str:
+    """See `finecorr.demo.run`."""
+    images = out / "degraded"
+    claim(out, images, overwrite)
+    height, width = SIZE
+    heads, versions = images / "heads", images / "versions"
+    write_phantoms(heads, SUBJECTS, height=height, width=width)
+    made = DegradationOptions(
+        versions, group_pattern=r"^(\d+)_", versions=VERSIONS, at_once=AT_ONCE
+    )
+    count = len(write_degradations(heads / "images", made))
+    table = TableOptions(
+        versions / degradation.TABLE, target_columns=(TARGET,), group_column="group"
+    )
+    print(
+        f"{count} images of {SUBJECTS} synthetic heads, {height} x {width} pixels, most of them "
+        f"degraded in known steps ({', '.join(made.kinds)}). {degradation.MEANING}",
+        flush=True,
+    )
+    contenders = [
+        Contender(
+            name,
+            view,
+            augmentation,
+            TrainingOptions(
+                network="resnet10-narrow", epochs=EPOCHS, batch_size=32, learning_rate=2e-3
+            ),
+            RunOptions(out / view.view, split_fractions=SPLIT, mapped=True, overwrite=overwrite),
+        )
+        for name, (view, augmentation) in VIEWS.items()
+    ]
+    result = Trial(
+        contenders,
+        table,
+        CROPS,
+        "How badly was an image degraded? Two views of synthetic heads. (This is no human opinion "
+        "of quality.)",
+        {
+            "Severity": f"{degradation.MEANING} Degradations: {', '.join(made.kinds)}; up to "
+            f"{AT_ONCE} at once, in {made.steps} steps",
+            "fit, image": f"{FIT.description}; the darkest and the brightest value of each image "
+            "are black and white; turned, shifted and brightened for training",
+            "crops, type": f"{CROPS.description}, grey as in the file; mirrored for training",
+            "Both": f"the same network, loss, seed and {EPOCHS} epochs",
+        },
+        "images of other heads (MAE in severity)",
+        Kind("view", "views"),
+    ).run(out)
+    return f"{result}\n{degradation.MEANING}"

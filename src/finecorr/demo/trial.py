@@ -1,0 +1,121 @@
+"""What the demos share: trainings that differ in one thing, side by side."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from finecorr import pages, runs
+from finecorr.comparison.summary import summarise
+from finecorr.data.augmentation import AugmentationOptions
+from finecorr.data.images import ImageOptions
+from finecorr.data.table import TableOptions, read_table
+from finecorr.errors import InputError
+from finecorr.evaluation.figures import Panel, bland_altman, scatter
+from finecorr.evaluation.report.verdict import LOSSES, Kind
+from finecorr.models.training import TrainingOptions
+from finecorr.runs import RunOptions
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the trainings."""
+
+    name: str
+    images: ImageOptions
+    augmentation: AugmentationOptions
+    training: TrainingOptions
+    run: RunOptions
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All of them, on one target of a table."""
+
+    contenders: Sequence[Contender]
+    table: TableOptions
+    shown: ImageOptions
+    """How the page reads the images."""
+    title: str
+    """Of the page."""
+    provenance: Mapping[str, str]
+    """For the page, beside the table."""
+    tested: str
+    """What the test split has, after its number."""
+    kind: Kind = LOSSES
+    """What they differ in."""
+
+    def run(self, out: Path) -> str:
+        """Trains them, writes the figures and the page, and returns the result as text."""
+        (target,) = self.table.target_columns
+        panels, predictions = [], []
+        for one in self.contenders:
+            evaluation = runs.train(self.table, one.images, one.augmentation, one.training, one.run)
+            tested = evaluation.predictions.rename(
+                columns={target: "truth", f"predicted {target}": "prediction"}
+            )
+            predictions.append(tested.assign(loss=one.name, fold=1, seed=0))
+            panels.append(
+                Panel(one.name, target, tested["prediction"].to_numpy(), tested["truth"].to_numpy())
+            )
+        scatter(panels, out / runs.SCATTER)
+        bland_altman(panels, out / runs.BLAND_ALTMAN)
+        together = pd.concat(predictions)
+        metrics = summarise(together, mapped=self._mapped)
+        self._write_page(out, together, metrics)
+        values = metrics.pivot(index="loss", columns="metric", values="value")
+        names = [one.name for one in self.contenders]
+        result = values.loc[names, ["PLCC", "SRCC", "MAE"]].rename_axis(self.kind.one)
+        table = result.to_string(float_format=lambda value: f"{value:.3f}")
+        return (
+            f"\ntest split, {len(tested)} {self.tested}:\n{table}\n"
+            f"figures: {out / runs.SCATTER}, {out / runs.BLAND_ALTMAN}\n"
+            f"page, with the images: {out / pages.REPORT}"
+        )
+
+    @property
+    def _mapped(self) -> bool:
+        """Whether the target is a quality."""
+        return any(one.run.mapped for one in self.contenders)
+
+    def _write_page(self, out: Path, predictions: pd.DataFrame, metrics: pd.DataFrame) -> None:
+        (target,) = self.table.target_columns
+        table = read_table(self.table)
+        by_row = predictions.pivot(index="row", columns="loss", values="prediction")
+        by_row = by_row.reindex(table.rows)
+        pages.write_page(
+            out / pages.REPORT,
+            self.title,
+            table,
+            self.shown,
+            [
+                pages.Predictor(one.name, by_row[[one.name]].to_numpy(), [one.run.out])
+                for one in self.contenders
+            ],
+            {target: pages.Findings(metrics)},
+            {"Data": pages.described(table), **self.provenance},
+            kind=self.kind,
+            quality=self._mapped,
+        )
+
+
+def claim(out: Path, images: Path, overwrite: bool) -> None:
+    """Removes the images of the demo that is in the folder.
+
+    Raises:
+        InputError: it is not to be replaced, or what is there is no such demo.
+    """
+    if out.exists() and any(out.iterdir()):
+        if not images.is_dir():
+            raise InputError(
+                f"{out} is not empty, and holds no demo of this task: choose another --out"
+            )
+        if not overwrite:
+            raise InputError(
+                f"{out} already holds this demo: choose another --out, or use --overwrite"
+            )
+    shutil.rmtree(images, ignore_errors=True)
