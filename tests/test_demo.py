@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import yaml
 
 from finecorr.cli import main
-from finecorr.demo import length
+from finecorr.demo import length, quality
+from finecorr.tasks import TASKS
 
 
 def test_the_demo_compares_two_losses_and_can_be_repeated(
@@ -24,15 +27,55 @@ def test_the_demo_compares_two_losses_and_can_be_repeated(
     page = (out / "report.html").read_text()
     assert all(words in page for words in ("mse", "fine_grained", "Learning curves"))
     assert str(out / "report.html") in first
+    assert "Highest and lowest scores" not in page
 
     (out / "notes.txt").write_text("what I saw")
     assert main(["demo", "--out", str(out)]) == 2
+    assert "use --overwrite" in capsys.readouterr().err
     assert main(["demo", "--out", str(out), "--overwrite"]) == 0
     assert capsys.readouterr().out == first
     assert (out / "notes.txt").exists()
+    # The other demo has other runs.
+    assert main(["demo", "--task", "quality", "--out", str(out), "--overwrite"]) == 2
+    assert "holds no demo of this task" in capsys.readouterr().err
+    assert (out / "phantoms" / "table.csv").exists()
 
 
-def test_the_demo_does_not_touch_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+def test_the_demo_of_quality_compares_two_views(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Shorter than the real one, which takes two minutes."""
+    for name, value in {"SUBJECTS": 20, "SIZE": (100, 140), "VERSIONS": 2, "EPOCHS": 1}.items():
+        monkeypatch.setattr(quality, name, value)
+    out = tmp_path / "demo"
+    assert main(["demo", "--task", "quality", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for name in ("fit, image", "crops, type"):
+        assert name in printed
+    assert printed.count("It is not a human opinion of its quality.") == 2
+    assert (out / "scatter.png").exists()
+    page = (out / "report.html").read_text()
+    for words in ("<h3>Views</h3>", "Highest and lowest scores", "PLCC mapped"):
+        assert words in page
+    assert "no human opinion of quality" in page.split("</h1>")[0]
+
+    fit, crops = (
+        yaml.safe_load((out / name / "config.yaml").read_text()) for name in ("fit", "crops")
+    )
+    assert {name for name in fit if fit[name] != crops[name]} == {
+        *("view", "image_size", "crop_size", "intensity"),
+        *("rotation", "shift", "gain", "gamma"),
+    }
+    for config, task in ((fit, "score"), (crops, "quality")):
+        for name in ("view", "flip", "rotation", "shift", "zoom", "gain", "gamma"):
+            assert str(config[name]) == str(type(config[name])(TASKS[task].options[name]))
+        assert config["intensity"] == [TASKS[task].options["intensity"]]
+    tests = [pd.read_csv(out / name / "predictions.csv") for name in ("fit", "crops")]
+    pd.testing.assert_frame_equal(tests[0][["image", "severity"]], tests[1][["image", "severity"]])
+
+
+@pytest.mark.parametrize("task", ["length", "quality"])
+def test_the_demo_does_not_touch_a_folder_that_is_not_its_own(tmp_path: Path, task: str) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert main(["demo", "--out", str(tmp_path), "--overwrite"]) == 2
+    assert main(["demo", "--task", task, "--out", str(tmp_path), "--overwrite"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from conftest import PHANTOM_FLAGS
 from finecorr import pages
@@ -53,6 +56,32 @@ def test_labels_that_most_epochs_of_all_runs_set_aside(phantoms: Path, tmp_path:
     gallery = page.split("Set aside in training")[1]
     shown = re.findall(r"label (.*?) mm</span>\s*<span>in (.*?) epochs", gallery)
     assert shown == [("120", "20 of 20"), ("110", "31 of 40")]
+
+
+def test_thumbnails_of_large_images_in_colour(tmp_path: Path) -> None:
+    """As the network sees them: whole, of their own sizes, each channel where it was."""
+    colours = [(250, 20, 20), (20, 250, 20), (20, 20, 250), (128, 128, 128)]
+    for name, colour in enumerate(colours):
+        Image.new("RGB", (2400 - 400 * name, 1200), colour).save(tmp_path / f"{name}.png")
+    frame = pd.DataFrame({"image": [f"{name}.png" for name in range(4)], "score": range(4)})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    table = read_table(TableOptions(tmp_path / "table.csv", target_columns=("score",)))
+    metrics = pd.DataFrame(columns=["loss", "metric", "value", "low", "high", "p"])
+    for rgb in (True, False):
+        images = ImageOptions(view="crops", intensity=("type",), rgb=rgb)
+        predictor = pages.Predictor("mse", table.targets, [])
+        findings = {"score": pages.Findings(metrics)}
+        path = tmp_path / "report.html"
+        pages.write_page(path, "Title", table, images, [predictor], findings, {}, quality=True)
+        shown = json.loads(data(path.read_text()))["thumbnails"]
+        for name, colour in enumerate(colours):
+            file = base64.b64decode(shown[str(name)].removeprefix("data:image/webp;base64,"))
+            assert len(file) < 1000
+            with Image.open(BytesIO(file)) as picture:
+                assert picture.size == (112, round(112 * 1200 / (2400 - 400 * name)))
+                pixel = np.asarray(picture.convert("RGB"), dtype=float)[20, 20]
+            grey = [np.dot(colour, (0.299, 0.587, 0.114))] * 3
+            np.testing.assert_allclose(pixel, colour if rgb else grey, atol=20)
 
 
 def written(table: Path, phantoms: Path, column: str, runs: list[Path], out: Path) -> str:

@@ -303,6 +303,7 @@ def test_evaluate_with_further_measures(
     assert metrics["SRCC within"] == pytest.approx(within["SRCC"].mean())
     page = (tmp_path / "report.html").read_text()
     assert "PLCC mapped" in page
+    assert "Highest and lowest scores" in page
     assert "Spearman correlation within each group of &#39;scanner&#39;" in page
     assert "Spearman correlation within each group of 'scanner'" in capsys.readouterr().out
     again = [*flags, "--overwrite", "--predict-per", "subject"]
@@ -311,6 +312,7 @@ def test_evaluate_with_further_measures(
     flags = [*flags[:4], "--all-rows", "--out", str(tmp_path), "--overwrite"]
     assert main(["evaluate", str(run), str(tmp_path / "table.csv"), *flags]) == 0
     assert not (tmp_path / "within_groups.csv").exists()
+    assert "Highest and lowest scores" not in (tmp_path / "report.html").read_text()
 
 
 def test_scores_of_several_observers(

@@ -18,9 +18,10 @@ import chromium
 from chromium import Chromium
 from finecorr.evaluation.agreement import agreement
 from finecorr.evaluation.report import page
+from finecorr.evaluation.report.ends import ends
 from finecorr.evaluation.report.page import Model, Report, Target, error_by_size, write_report
 from finecorr.evaluation.report.thumbnails import SIDE, data_uri, thumbnail
-from finecorr.evaluation.report.verdict import best_first, number_text, p_text, verdict
+from finecorr.evaluation.report.verdict import Kind, best_first, number_text, p_text, verdict
 
 HOSTILE = """a"b'<c>&d</script><img src=x onerror="hacked = 1"><!--{{ 7 * 7 }}.png"""
 LOSSES = ("fine_grained", "<b>huber</b>", "mse")
@@ -114,6 +115,26 @@ def test_verdict(table: pd.DataFrame, headline: str, explanation: str) -> None:
     assert verdict(table, metric, "mm") == (headline, explanation)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"a": (0.9, NAN)},
+        {"a": (0.9, NAN), "b": (0.8, 0.2)},
+        {"a": (0.9, NAN), "b": (0.8, 0.01)},
+        {"a": (0.9, NAN), "b": (0.8, 0.01), "c": (0.7, 0.01)},
+        {"a": (0.9, NAN), "b": (0.8, 0.2), "c": (0.7, 0.01)},
+        {"a": (0.9, NAN), "b": (0.8, 0.2), "c": (0.7, 0.01), "d": (0.7, 0.01)},
+    ],
+)
+def test_a_verdict_on_what_are_no_losses(values: dict[str, tuple[float, float]]) -> None:
+    table = metrics("SRCC", **values)
+    said = " ".join(verdict(table, "SRCC", kind=Kind("view", "views")))
+    assert "loss" not in said
+    of_losses = " ".join(verdict(table, "SRCC"))
+    assert said == of_losses.replace("losses", "views").replace("loss", "view")
+
+
 def test_of_equal_losses_the_best_is_the_one_that_was_not_tested() -> None:
     table = metrics("SRCC", a=(0.9, 1.0), b=(0.9, NAN), c=(0.95, 0.2), d=(NAN, NAN))
     assert best_first(table, "SRCC")["loss"].tolist() == ["c", "b", "a", "d"]
@@ -142,6 +163,22 @@ def test_error_by_size() -> None:
     assert few["cases"].tolist() == [19]
     constant = error_by_size(prediction, np.ones(80))
     assert constant["cases"].tolist() == [80]
+
+
+def test_the_ends_of_the_scale() -> None:
+    truth = np.array([NAN, 5, 1, 0, 4, 0, 3, 0, 2, 9])
+    prediction = np.array([7, 6, 2, 3, 1, 0, 5, 4, 8, NAN])
+    highest, lowest = ends(prediction, truth)
+    assert highest == ("Highest", [1, 4, 6, 8], [8, 1, 6, 7])
+    # Of three that are 0, the two that are predicted lowest are nearest the end.
+    assert lowest == ("Lowest", [5, 3, 7, 2], [5, 4, 2, 3])
+    assert highest.both == {1, 6, 8}
+    assert lowest.both == {5, 2, 3}
+    (_, by_truth, by_prediction), _ = ends(np.arange(50.0), -np.arange(50.0))
+    assert (by_truth, by_prediction) == ([*range(6)], [*range(49, 43, -1)])
+    # Where all predictions are equal, none is at an end for its truth.
+    assert ends(np.zeros(50), -np.arange(50.0))[0].both == set()
+    assert ends(prediction[8:], truth[8:]) == []
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -219,7 +256,7 @@ def test_the_page_stays_below_15_mb(tmp_path: Path) -> None:
 
 def test_of_many_cases_some_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the galleries are among them; the numbers are of all."""
-    report = sample()
+    report = dataclasses.replace(sample(), quality=True)
     write_report(report, tmp_path / "all.html")
     monkeypatch.setattr(page, "_DRAWN", 40)
     write_report(report, tmp_path / "some.html")
@@ -268,6 +305,68 @@ def test_galleries_of_labels_that_may_be_wrong(tmp_path: Path) -> None:
     assert "Another 10 are left out here." in suspects
 
 
+def test_highest_and_lowest_scores_of_each_target(tmp_path: Path) -> None:
+    report = sample()
+    target = report.targets[0]
+    exact = Model("mse", np.nan_to_num(target.truth, nan=200.0))
+    single = dataclasses.replace(target, models=[exact], unit=None)
+    report = dataclasses.replace(report, targets=[target, single])
+    write_report(report, tmp_path / "report.html")
+    assert "Highest and lowest" not in (tmp_path / "report.html").read_text()
+    write_report(dataclasses.replace(report, quality=True), tmp_path / "report.html")
+    text, _, _ = (tmp_path / "report.html").read_text().partition("<script")
+    _, first, second = text.split("Highest and lowest scores")
+    for text, found, model in ((first, target, target.models[0]), (second, single, exact)):
+        both_ends = ends(model.prediction, found.truth)
+        counts = re.findall(r"<h4>(\w+): (\d) of 6 in both", text)
+        assert counts == [(end.name, str(len(end.both))) for end in both_ends]
+        shown = re.findall(
+            r'class="card( both)?" data-case="(\d+)".*?true (\S+).*?pred. (\S+?)[ <]', text, re.S
+        )
+        cases = [case for end in both_ends for case in (*end.by_truth, *end.by_prediction)]
+        assert [int(case) for _, case, _, _ in shown] == cases
+        assert [bool(both) for both, *_ in shown] == [
+            case in end.both for end in both_ends for case in (*end.by_truth, *end.by_prediction)
+        ]
+        for _, case, truth, predicted in shown:
+            assert truth.startswith(number_text(found.truth[int(case)]))
+            assert predicted == number_text(model.prediction[int(case)]).replace("-", "\u2212")
+    assert "those that fine_grained (the best loss by SRCC) predicts highest and lowest" in first
+    assert "those that mse predicts" in second
+    assert re.findall(r"(\d) of 6 in both", second) == ["6", "6"]
+
+
+def test_pictures_of_the_highest_and_lowest_scores_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = dataclasses.replace(sample(losses=("mse",), suspects=False), quality=True)
+    truth, model = report.targets[0].truth, report.targets[0].models[0]
+    cases = {
+        c for end in ends(model.prediction, truth) for c in (*end.by_truth, *end.by_prediction)
+    }
+    pictures = [b"\xff\xd8\xff" + bytes([case]) * 1000 for case in range(60)]
+    monkeypatch.setattr(page, "_THUMBNAIL_BYTES", 45 * 1003)
+    write_report(dataclasses.replace(report, thumbnails=pictures), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert all(data_uri(pictures[case]) in text for case in cases)
+    assert "Pictures of 15 cases" in text
+
+
+def test_what_is_compared_has_its_name(tmp_path: Path) -> None:
+    report = dataclasses.replace(sample(), kind=Kind("view", "views"), quality=True)
+    write_report(report, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text().split("<script")[0]
+    assert "<h3>Views</h3>" in text
+    assert "the best view by SRCC" in text
+    said = re.sub(r"<style>.*?</style>|<[^>]*>", "", text, flags=re.S)
+    # What is a loss is still called so.
+    kept = {"The training losses have scales", "Labels that a robust loss left out"}
+    for words in kept:
+        assert words in said
+        said = said.replace(words, "")
+    assert "loss" not in said
+
+
 def test_without_metrics_labels_or_predictions(tmp_path: Path) -> None:
     report = sample()
     target = report.targets[0]
@@ -278,8 +377,10 @@ def test_without_metrics_labels_or_predictions(tmp_path: Path) -> None:
         dataclasses.replace(target, truth=nothing),
         dataclasses.replace(target, models=models, metrics=target.metrics[:0]),
     ]
-    write_report(dataclasses.replace(report, targets=targets), tmp_path / "report.html")
+    empty = dataclasses.replace(report, targets=targets, quality=True)
+    write_report(empty, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
+    assert text.count("Highest and lowest scores") == 1
     assert text.count("<h2>There is nothing to compare.</h2>") == 2
     assert "0 cases of 0 subjects" in text
 
@@ -514,6 +615,29 @@ def test_theme_print_and_narrow_window(opened: Chromium, tmp_path: Path) -> None
     opened.wait(f"{widths}.every(width => width > 400)")
     opened.print(tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_highest_and_lowest_scores_in_all_widths(browser: Chromium, tmp_path: Path) -> None:
+    report = dataclasses.replace(sample(), quality=True)
+    browser.resize(1400, 6000)
+    strips = "[...document.querySelectorAll('.strip')]"
+    for opened in opening(browser, report, tmp_path):
+        assert opened.run(f"{strips}.map(n => n.querySelectorAll('img').length)") == [6] * 4
+        tops = f"{strips}.map(n => n.getBoundingClientRect().top)"
+        first, second, third, fourth = opened.run(tops)
+        assert first == second < third == fourth
+        lines = (
+            f"{strips}.map(n => new Set([...n.querySelectorAll('.card')]"
+            ".map(card => card.getBoundingClientRect().top)).size)"
+        )
+        assert opened.run(lines) == [1] * 4
+        opened.run("document.querySelector('.strip .card').click()")
+        pressed = "document.querySelectorAll('.strip .card[aria-pressed=true]').length"
+        assert opened.run(pressed) >= 1
+        opened.resize(420, 900)
+        opened.wait("document.documentElement.scrollWidth <= 420")
+        assert opened.run(lines) == [2] * 4
+        opened.resize(1400, 6000)
 
 
 def test_one_loss_without_images(browser: Chromium, tmp_path: Path) -> None:
