@@ -187,7 +187,7 @@ SHARED = (
     *("--learning-rate", "8e-3", "--epochs", "30"),
 )
 FROZEN = ("--task", "quality", "--frozen")
-FINE_TUNED = ("--task", "quality", "--epochs", "10", "--batch-size", "32", "--frozen-epochs", "1")
+FINE_TUNED = ("--task", "quality", "--epochs", "8", "--batch-size", "32", "--frozen-epochs", "1")
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ TASKS = {
     "quality-wrong-10-rivals": Task(
         "10 % wrong", AGAINST_RIVALS, ("--corrupt-labels", "0.1"), quality, 1, 5, FROZEN
     ),
-    "quality-fine-tuned": Task("fine-tuned", BEST, (), quality, 1, 1, FINE_TUNED),
+    "quality-fine-tuned": Task("fine-tuned", BEST, (), quality, 1, 2, FINE_TUNED),
     "circumference-full-size": Task("full size", FULL, FULL_SIZE),
     "circumference-full-size-rivals": Task("full size", FULL_RIVALS, FULL_SIZE, seeds=2),
     "circumference-wrong-10-full-size": Task(

@@ -61,7 +61,7 @@ _NATIVE: dict[str, Value] = {
     "features": "stages",
     "hidden": ("128", "64"),
     "dropout": "0.2",
-    "backbone_rate": "1e-4",
+    "backbone_rate": "3e-4",
     "loss": "fine_grained",
     "mapped": True,
 }
