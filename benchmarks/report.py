@@ -3,9 +3,8 @@
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
 
-writes `ladder.png` and `rivals.png` into the folder with the CSV files, and the tables to
-`tables.md` beside them, or into pages that have a place for them, between `<!-- NAME -->` and
-`<!-- / -->`.
+writes figures into the folder with the CSV files, and the tables to `tables.md` beside them, or into
+pages that have a place for them, between `<!-- NAME -->` and `<!-- / -->`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -39,9 +38,34 @@ MATRICES = {
 }
 """Tables whose columns are tasks."""
 LADDER = ("circumference", "circumference-wrong-10")
+
+
+class Figure(NamedTuple):
+    title: str
+    metrics: dict[str, str]
+    """With what their axes say."""
+    tasks: tuple[str, str]
+    """With labels as they are, and with wrong ones."""
+
+
+_circumference = partial(
+    Figure,
+    "HC18, head circumference: mean over folds and seeds, 95 % interval",
+    {"SRCC": "SRCC, higher is better", "MAE": "MAE in mm, lower is better"},
+)
+_quality = partial(
+    Figure,
+    "BIQ2021, mean opinion score: mean over seeds, 95 % interval",
+    {
+        "SRCC": "SRCC of all images, higher is better",
+        "SRCC within": "SRCC within each source of images, higher is better",
+    },
+)
 FIGURES = {
-    "ladder": LADDER,
-    "rivals": ("circumference-rivals", "circumference-wrong-10-rivals"),
+    "ladder": _circumference(LADDER),
+    "rivals": _circumference(("circumference-rivals", "circumference-wrong-10-rivals")),
+    "quality": _quality(("quality", "quality-wrong-10")),
+    "quality-rivals": _quality(("quality-rivals", "quality-wrong-10-rivals")),
 }
 COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
@@ -206,8 +230,9 @@ def wide(table: pd.DataFrame, index: str) -> str:
 
 
 def value_text(metric: str, value: float) -> str:
-    """Correlations differ in the fourth place; errors are millimetres or parts of a severity."""
-    places = (2 if value >= 1 else 3) if metric == "MAE" else 4
+    """Correlations differ in the fourth place; errors are millimetres, or parts of a severity or of
+    a score from 0 to 1."""
+    places = (2 if value >= 1 else 3 if value >= 0.1 else 4) if metric == "MAE" else 4
     return f"{value:.{places}f}"
 
 
@@ -216,18 +241,19 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
 
 
-def draw(found: dict[str, pd.DataFrame], path: Path) -> None:
-    """SRCC and MAE of all losses, in each task."""
+def draw(chosen: Figure, found: dict[str, pd.DataFrame], path: Path) -> None:
+    """Two measures of all losses, in each task."""
     losses = next(iter(found.values()))["loss"].drop_duplicates().tolist()
     size = (11, 1 + 0.27 * len(losses))
     figure, axes = plt.subplots(1, 2, figsize=size, dpi=150, layout="constrained", sharey=True)
-    for axis, metric in zip(axes, ("SRCC", "MAE"), strict=True):
+    for axis, (metric, label) in zip(axes, chosen.metrics.items(), strict=True):
         draw_metric(axis, found, losses, metric)
+        axis.set_xlabel(label)
     axes[0].set_yticks(range(len(losses)), losses)
     axes[0].invert_yaxis()
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
-    figure.suptitle("HC18, head circumference: mean over folds and seeds, 95 % interval")
+    figure.suptitle(chosen.title)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
     plt.close(figure)
@@ -241,7 +267,6 @@ def draw_metric(axis: Axes, found: dict[str, pd.DataFrame], losses: list[str], m
         axis.plot(rows["value"], places, "o", color=color, markersize=5, label=TASKS[task].label)
     ours = losses.index(REFERENCE)
     axis.axhspan(ours - 0.5, ours + 0.5, color="#eeeeee", zorder=0)
-    axis.set_xlabel("SRCC, higher is better" if metric == "SRCC" else "MAE in mm, lower is better")
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right", "left"]].set_visible(False)
@@ -268,10 +293,10 @@ def main() -> None:
     if not options.page:
         text = "\n".join(f"## {name}\n\n{table}" for name, table in tables.items())
         (options.folder / "tables.md").write_text(text, encoding="utf-8")
-    for name, tasks in FIGURES.items():
-        found = {task: metrics[task] for task in tasks if task in metrics}
+    for name, figure in FIGURES.items():
+        found = {task: metrics[task] for task in figure.tasks if task in metrics}
         if found:
-            draw(found, options.folder / f"{name}.png")
+            draw(figure, found, options.folder / f"{name}.png")
     for page in options.page:
         fill_in(page, tables)
 

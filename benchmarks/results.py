@@ -288,7 +288,8 @@ def compare(task: str, options: argparse.Namespace) -> pd.DataFrame:
     predictions = joined(predictions, known[known["seed"] < seeds], list(losses))
     summary(predictions).to_csv(out / f"{task}.csv", index=False)
     shared(predictions).to_csv(out / f"{task}-shared.csv", index=False)
-    if "--corrupt-labels" in TASKS[task].flags and REFERENCE in todo:
+    # Of one split, the truth of the training rows is not among the predictions.
+    if "--corrupt-labels" in TASKS[task].flags and REFERENCE in todo and folds > 1:
         aside = set_aside(predictions, runs / REFERENCE)
         aside.to_csv(out / f"{task}-set-aside.csv", index=False)
     steps = [
