@@ -3,8 +3,8 @@
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
 
-writes figures into the folder with the CSV files, and the tables to `tables.md` beside them, or into
-pages that have a place for them, between `<!-- NAME -->` and `<!-- / -->`.
+writes figures into the folder with the CSV files, and the tables to `tables.md` beside them, or
+into pages that have a place for them, between `<!-- NAME -->` and `<!-- / -->`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ MATRICES = {
 }
 """Tables whose columns are tasks."""
 LADDER = ("circumference", "circumference-wrong-10")
+QUALITY = ("quality", "quality-wrong-10")
+HEADLINES = {
+    "headline": (LADDER, ("SRCC", "MAE")),
+    "quality-headline": (QUALITY, ("SRCC", "SRCC within")),
+}
+"""Tables of the losses that a reader knows."""
 
 
 class Figure(NamedTuple):
@@ -64,7 +70,7 @@ _quality = partial(
 FIGURES = {
     "ladder": _circumference(LADDER),
     "rivals": _circumference(("circumference-rivals", "circumference-wrong-10-rivals")),
-    "quality": _quality(("quality", "quality-wrong-10")),
+    "quality": _quality(QUALITY),
     "quality-rivals": _quality(("quality-rivals", "quality-wrong-10-rivals")),
 }
 COLORS = ("#1f5fa8", "#c0392b")
@@ -84,8 +90,9 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
         chosen = {label: found[task] for label, task in tasks.items() if task in found}
         if len(chosen) > 1:
             tables[name] = matrix(chosen)
-    if found.keys() >= set(LADDER):
-        tables["headline"] = headline(*(found[task] for task in LADDER))
+    for name, ((clean, wrong), measures) in HEADLINES.items():
+        if found.keys() >= {clean, wrong}:
+            tables[name] = headline(found[clean], found[wrong], measures)
     for task in found:
         if (path := folder / f"{task}-steps.csv").exists():
             tables[f"{task}-steps"] = steps(pd.read_csv(path))
@@ -130,11 +137,11 @@ def matrix(tasks: dict[str, pd.DataFrame]) -> str:
     return markdown(table.rename_axis("loss").reset_index())
 
 
-def headline(clean: pd.DataFrame, wrong: pd.DataFrame) -> str:
+def headline(clean: pd.DataFrame, wrong: pd.DataFrame, measures: tuple[str, ...]) -> str:
     """The losses that a reader knows, on labels as they are and with 10 % wrong ones."""
     columns = {}
     for metrics, labels in ((clean, "labels as they are"), (wrong, "10 % wrong")):
-        for metric in ("SRCC", "MAE"):
+        for metric in measures:
             rows = metrics[metrics["metric"] == metric].set_index("loss")
             rows = rows.loc[[loss for loss in KNOWN if loss in rows.index]]
             values, lows, highs = (
