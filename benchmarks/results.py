@@ -363,7 +363,8 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
     rows = summarise(both, reference=before).set_index(["metric", "loss"])
     gains = [
         (after, before, metric, rows["value"][metric, after] - rows["value"][metric, before])
-        for metric in METRICS
+        for metric in (*METRICS, *WITHIN)
+        if metric in rows.index
     ]
     table = pd.DataFrame(gains, columns=["loss", "before", "metric", "gain"])
     return table.assign(p=[rows["p"][metric, after] for metric in METRICS])
