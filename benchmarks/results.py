@@ -367,7 +367,7 @@ def step(predictions: pd.DataFrame, after: str, before: str) -> pd.DataFrame:
         if metric in rows.index
     ]
     table = pd.DataFrame(gains, columns=["loss", "before", "metric", "gain"])
-    return table.assign(p=[rows["p"][metric, after] for metric in METRICS])
+    return table.assign(p=[rows["p"][metric, after] for metric in table["metric"]])
 
 
 def local_level(found: dict[str, pd.DataFrame]) -> pd.DataFrame:
