@@ -45,7 +45,11 @@ def save(bundle: Bundle, folder: Path) -> None:
         "table": asdict(bundle.table),
         "images": asdict(bundle.images),
     }
-    weights = {name: value.contiguous() for name, value in bundle.regressor.state_dict().items()}
+    # A file has each tensor by itself, also where a network uses one twice.
+    weights = {
+        name: value.clone(memory_format=torch.contiguous_format)
+        for name, value in bundle.regressor.state_dict().items()
+    }
     with replacing(folder / FILE) as temporary:
         metadata = {_FORMAT: json.dumps(description, default=str)}
         # Not save_file, whose file nobody else may read.
@@ -89,7 +93,9 @@ def load(folder: Path) -> Bundle:
         raise InputError(f"{path} needs its network: {error}") from error
     # What is wrong with a file that anybody may have written can be anything.
     except Exception as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        first, *more = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"{first} {more[0].strip()}" if more else first
+        raise InputError(f"{path} is damaged: {reason}") from error
 
 
 def _check_hidden(architecture: Architecture, weights: dict[str, Tensor]) -> None:

@@ -53,7 +53,7 @@ def check_writable(path: Path) -> None:
             if len(os.fsencode(part)) > _NAME_MAX:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         ancestor = _existing(path)
-        if not ancestor.is_dir() and ancestor != path:
+        if not ancestor.is_dir() and ancestor != path.absolute():
             raise InputError(f"--out {_short(path)}: {_short(ancestor)} is a file, not a folder")
         if path.exists() and not path.is_dir() and not path.is_file():
             raise InputError(f"--out {_short(path)} is neither a file nor a folder")

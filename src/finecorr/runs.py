@@ -167,7 +167,13 @@ def train(
         _check_same(out, record)
     regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
     images: Inputs = (
-        frozen_features(regressor, table, image_options, features or out / FEATURES)
+        frozen_features(
+            regressor,
+            table,
+            image_options,
+            features or out / FEATURES,
+            replace=not run_options.resume,
+        )
         if training_options.frozen
         else Images(table, image_options)
     )

@@ -157,7 +157,7 @@ def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
     torch.save([1, 2], tmp_path / "list.pt")
     for name, words in (
-        ("code.pt", "cannot be read as a state dict without code"),
+        ("code.pt", "holds code, which is not run"),
         ("broken.safetensors", "cannot be read as safetensors"),
         ("list.pt", "holds no state dict"),
         ("absent.pt", "no such file; say a file's name, or pretrained, or none"),

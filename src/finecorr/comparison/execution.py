@@ -65,7 +65,7 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     if not waiting:
         return []
     if waiting[0].training.frozen:
-        _compute_features(waiting[0])
+        _compute_features(waiting[0], replace=not any(run.started for run in todo))
     slots: dict[int, tuple[Training, Run]] = {}
     failures = []
     epochs = sum(run.training.epochs for run in waiting)
@@ -98,11 +98,11 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     return failures
 
 
-def _compute_features(run: Run) -> None:
+def _compute_features(run: Run, *, replace: bool) -> None:
     """Those of all trainings, once and before any of them starts."""
     table = read_table(run.data.table)
     regressor = new_regressor(run.data.images, len(table.target_columns), run.training)
-    frozen_features(regressor, table, run.data.images, run.features)
+    frozen_features(regressor, table, run.data.images, run.features, replace=replace)
 
 
 def log_of(run: Run) -> Path:

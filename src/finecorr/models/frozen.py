@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -20,13 +22,17 @@ from finecorr.data.dataset import ImageDataset
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import prediction_loader
 from finecorr.data.table import ImageTable
+from finecorr.errors import InputError
 from finecorr.files import replacing
+from finecorr.models import networks
 from finecorr.models.regressor import Regressor
 
 FEATURES = "features"
 _ROWS = 512
 """Of the table in a file: what an interrupted computation has at least."""
 _BATCH = 64
+_OWN = re.compile("[0-9a-f]{32}")
+"""The names of its folders."""
 
 
 class Features:
@@ -49,7 +55,12 @@ class Features:
 
 
 def frozen_features(
-    regressor: Regressor, table: ImageTable, options: ImageOptions, folder: Path
+    regressor: Regressor,
+    table: ImageTable,
+    options: ImageOptions,
+    folder: Path,
+    *,
+    replace: bool = True,
 ) -> Features:
     """The features of all images of a table, as predictions see them; those that are in the folder
     already are not computed again.
@@ -58,19 +69,25 @@ def frozen_features(
         regressor: with the weights of its network.
         table: the rows.
         options: what the network sees.
-        folder: for files of features, and nothing else.
+        folder: for folders of features.
+        replace: whether those of other weights, or images, may go.
 
     Raises:
-        InputError: images cannot be read.
+        InputError: images cannot be read, or features are no finite numbers, or are not to be
+            replaced.
     """
     own = folder / _key(regressor, table, options)
-    starts = range(0, len(table), _ROWS)
-    paths = [own / f"{start:08d}.safetensors" for start in starts]
-    todo = [start for start, path in zip(starts, paths, strict=True) if not path.exists()]
+    parts = {start: _read(own, start) for start in range(0, len(table), _ROWS)}
+    todo = [start for start, part in parts.items() if part is None]
     if todo:
-        for other in folder.glob("*"):  # of other weights, or images
-            if other != own:
-                shutil.rmtree(other)
+        others = [path for path in folder.glob("*") if path != own and _OWN.fullmatch(path.name)]
+        if others and not replace:
+            raise InputError(
+                f"{folder} holds features of other weights or images, on which trainings began: "
+                "--weights, the network or an image has changed since; use another --out"
+            )
+        for other in others:
+            shutil.rmtree(other)
         own.mkdir(parents=True, exist_ok=True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # torch's annotations do not know the form with the memory format.
@@ -80,10 +97,23 @@ def frozen_features(
             rows = np.arange(start, min(start + _ROWS, len(table)))
             part = _computed(computing, table.take(rows), options, device)
             part["rows"] += start
-            with replacing(own / f"{start:08d}.safetensors") as temporary:
+            with replacing(_file(own, start)) as temporary:
                 temporary.write_bytes(to_bytes(part))
+            parts[start] = part
         regressor.cpu().train()
-    return Features([load_file(path) for path in paths])
+    return Features([part for part in parts.values() if part is not None])
+
+
+def _file(folder: Path, start: int) -> Path:
+    return folder / f"{start:08d}.safetensors"
+
+
+def _read(folder: Path, start: int) -> dict[str, Tensor] | None:
+    """The features of the rows from `start` on, if they are there and whole."""
+    try:
+        return load_file(_file(folder, start))
+    except (OSError, SafetensorError):
+        return None
 
 
 def _computed(
@@ -96,6 +126,11 @@ def _computed(
         for batch in prediction_loader(dataset, range(len(dataset)), _BATCH):
             features.append(regressor.features(batch["image"].to(device)).cpu())
             indices.append(batch["index"])
+    if not all(torch.isfinite(values).all() for values in features):
+        raise InputError(
+            f"--network {regressor.architecture.network}: its features are no finite numbers: its "
+            "weights are damaged, or not made for such images"
+        )
     index = torch.cat(indices)
     order = torch.argsort(index, stable=True)
     index = index[order]
@@ -113,12 +148,12 @@ def _key(regressor: Regressor, table: ImageTable, options: ImageOptions) -> str:
     seen = asdict(options)
     for name in ("cache_mb", "max_megapixels"):
         del seen[name]
-    architecture = regressor.architecture
-    digest = hashlib.sha256(
-        json.dumps([seen, architecture.network, architecture.features], default=str).encode()
-    )
+    network = regressor.architecture
+    seen |= {"network": network.network, "kind": network.features, "config": network.network_config}
+    digest = hashlib.sha256(json.dumps(seen, default=str).encode())
+    digest.update(networks.code_of(network.network))
     for tensor in (regressor.image_mean, regressor.image_std, *_weights(regressor)):
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(to_bytes({"": tensor.contiguous()}))
     for row, paths in enumerate(table.images):
         frame = -1 if table.frames is None else int(table.frames[row])
         files = [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in paths]

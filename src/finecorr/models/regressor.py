@@ -65,9 +65,10 @@ class Regressor(nn.Module):
                 config=architecture.network_config,
             )
         self.backbone = network.module
-        count = self._feature_count()
-        self.hidden = _layers([count, *architecture.hidden], architecture.dropout)
-        self.head = nn.Linear([count, *architecture.hidden][-1], architecture.targets)
+        self.feature_count = self._feature_count()
+        widths = [self.feature_count, *architecture.hidden]
+        self.hidden = _layers(widths, architecture.dropout)
+        self.head = nn.Linear(widths[-1], architecture.targets)
         self.register_buffer("image_mean", torch.zeros(architecture.channels, 1, 1))
         self.register_buffer("image_std", torch.ones(architecture.channels, 1, 1))
         self.register_buffer("target_mean", torch.zeros(architecture.targets))
@@ -134,8 +135,10 @@ class Regressor(nn.Module):
         architecture, training = self.architecture, self.backbone.training
         self.backbone.eval()
         # Their number is that of any image, and an image may be large; but not every network takes
-        # any image.
-        found = features_of(self.backbone, architecture.channels, (_SIDE, _SIDE))
+        # any image, and one's own may have others for others.
+        found: Tensor | Exception = ValueError()
+        if not networks.is_own(architecture.network):
+            found = features_of(self.backbone, architecture.channels, (_SIDE, _SIDE))
         if isinstance(found, Exception):
             found = features_of(self.backbone, architecture.channels, architecture.image_size)
         self.backbone.train(training)
@@ -145,22 +148,21 @@ class Regressor(nn.Module):
                 f"--network {architecture.network} takes no images of {height} x {width} pixels: "
                 f"{found}"
             )
-        if found.ndim != 2 or not found.is_floating_point():
-            raise InputError(
-                f"--network {architecture.network} must return features (n, d), not "
-                f"{tuple(found.shape)} for one image"
-            )
         return int(found.shape[1])
 
 
 def features_of(backbone: nn.Module, channels: int, size: tuple[int, int]) -> Tensor | Exception:
-    """Those of a black image, or why the network does not take it."""
+    """Those of two black images, or why the network does not take them."""
     try:
         with torch.no_grad():
-            found: Tensor = backbone(torch.zeros(1, channels, *size))
-            return found
+            found: Any = backbone(torch.zeros(2, channels, *size))
     except Exception as error:
         return error
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        return TypeError(f"it returns {type(found).__name__}, not a tensor of real numbers")
+    if found.ndim != 2 or len(found) != 2 or not found.shape[1]:
+        return ValueError(f"it returns {tuple(found.shape)} for two images, not features (2, d)")
+    return found
 
 
 def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:

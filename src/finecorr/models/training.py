@@ -240,10 +240,11 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
         regressor.normalise_images(network.mean, network.std)
     if images.view == "crops" and not images.test_crops:
         height, width = images.size
-        error = features_of(regressor.backbone.eval(), images.channels, (height + 32, width + 64))
-        if isinstance(error, Exception):
+        found = features_of(regressor.backbone.eval(), images.channels, (height + 32, width + 64))
+        if isinstance(found, Exception) or found.shape[1] != regressor.feature_count:
+            reason = found if isinstance(found, Exception) else "it has other features for others"
             raise InputError(
-                f"--network {options.network} does not take images of every size ({error}): give "
+                f"--network {options.network} does not take images of every size ({reason}): give "
                 "--test-crops N, to predict from crops"
             )
         regressor.backbone.train()

@@ -23,6 +23,7 @@ __all__ = [
     "available",
     "build",
     "check",
+    "code_of",
     "is_own",
     "load_weights",
 ]
@@ -39,6 +40,11 @@ def available() -> list[str]:
 def is_own(name: str) -> bool:
     """Whether it is `package.module:function`."""
     return _OWN.fullmatch(name) is not None
+
+
+def code_of(name: str) -> bytes:
+    """The code of one's own network, which a change of it changes; nothing of others."""
+    return own_networks.code_of(name) if is_own(name) else b""
 
 
 def check(name: str) -> None:

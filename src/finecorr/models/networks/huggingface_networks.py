@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from finecorr.models.networks.network import (
     Network,
     chosen,
     not_there,
+    of_channels,
     pooled,
 )
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_PROCESSOR = "preprocessor_config.json"
+_SHOWN = 10
 _CODE = ("auto_map", "custom_pipelines", "quantization_config", "attn_implementation")
 """Entries of a configuration that may name code, and all that begin with an underscore."""
 
@@ -56,8 +60,9 @@ def build(
         else:
             settings = transformers.AutoConfig.for_model(**_without_code(config))
     except Exception as error:
+        folder = "" if Path(name).is_dir() else f", and there is no folder {name}"
         raise InputError(
-            f"--network hf/{name}: its configuration cannot be loaded: {_line(error)}"
+            f"--network hf/{name}: its configuration cannot be loaded{folder}: {_line(error)}"
         ) from error
     if pretrained and getattr(settings, "num_channels", channels) != channels:
         grey = "--rgb" if channels == 1 else "--no-rgb"
@@ -68,8 +73,13 @@ def build(
     models: Any = transformers.AutoModel
     try:
         if pretrained:
-            network: Any = models.from_pretrained(
-                name, config=settings, use_safetensors=True, trust_remote_code=False
+            network: Any
+            network, loaded = models.from_pretrained(
+                name,
+                config=settings,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
         else:
             network = models.from_config(settings, trust_remote_code=False)
@@ -77,7 +87,19 @@ def build(
         if pretrained:
             raise not_there(f"hf/{name}", error) from error
         raise InputError(f"--network hf/{name}: {_line(error)}") from error
-    mean, std = _normalisation(name) if config is None else (None, None)
+    pooler = getattr(network, "pooler", None)
+    if pooler is not None and [*pooler.parameters()]:
+        # It has learnt to classify, and many files of weights do not have it.
+        network.pooler = None
+    if pretrained:
+        missing = sorted({*loaded["missing_keys"]} & {*network.state_dict()})
+        if missing or loaded["mismatched_keys"]:
+            first = ", ".join(map(str, [*missing, *loaded["mismatched_keys"]][:_SHOWN]))
+            raise InputError(
+                f"--weights pretrained: those of hf/{name} do not fit its network: they lack, or "
+                f"have in another shape, {first}"
+            )
+    mean, std = _normalisation(name, channels) if config is None else (None, None)
     return Network(
         _Features(network, features),
         network,
@@ -109,18 +131,29 @@ def _maps(hidden: Tensor) -> Tensor:
     return hidden.transpose(1, 2) if hidden.ndim == 3 else hidden
 
 
-def _normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _normalisation(name: str, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of its images, as its processor has them; or those of
     ImageNet."""
     from transformers.utils.hub import cached_file
 
     try:
-        path = cached_file(name, "preprocessor_config.json")
-        said = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    except (OSError, ValueError):
-        said = {}
-    mean, std = said.get("image_mean", _IMAGENET_MEAN), said.get("image_std", _IMAGENET_STD)
-    return tuple(map(float, mean)), tuple(map(float, std))
+        path = cached_file(name, _PROCESSOR)
+    except OSError:
+        path = None
+    if path is None:
+        return of_channels(_IMAGENET_MEAN, channels), of_channels(_IMAGENET_STD, channels)
+    try:
+        said = json.loads(Path(path).read_text(encoding="utf-8"))
+        mean, std = said.get("image_mean", _IMAGENET_MEAN), said.get("image_std", _IMAGENET_STD)
+        mean, std = tuple(map(float, mean)), tuple(map(float, std))
+        if not 0 < len(mean) == len(std) or not all(0 < value < math.inf for value in std):
+            raise ValueError
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: image_mean and image_std must be a number for each channel, those of "
+            "image_std above 0"
+        ) from error
+    return of_channels(mean, channels), of_channels(std, channels)
 
 
 def _without_code(config: dict[str, Any]) -> dict[str, Any]:

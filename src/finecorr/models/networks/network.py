@@ -53,6 +53,11 @@ def pooled(stages: list[Tensor]) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """A mean or standard deviation of each channel; for grey images, the mean of the colours."""
+    return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels
+
+
 def chosen(count: int) -> list[int]:
     """The stages to take of so many: all, or the ends of equal parts."""
     if count <= _MOST_STAGES:

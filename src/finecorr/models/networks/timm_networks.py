@@ -15,6 +15,7 @@ from finecorr.models.networks.network import (
     chosen,
     no_stages,
     not_there,
+    of_channels,
     pooled,
 )
 
@@ -58,8 +59,8 @@ def build(name: str, channels: int, features: FeatureKind, *, pretrained: bool) 
     return Network(
         module,
         network,
-        mean=_of_channels(config["mean"], channels),
-        std=_of_channels(config["std"], channels),
+        mean=of_channels(config["mean"], channels),
+        std=of_channels(config["std"], channels),
         left_out=tuple(f"{head}." for head in heads),
     )
 
@@ -77,8 +78,3 @@ class _Stages(nn.Module):
         # What follows the last stage, where it is more than its normalisation.
         more = last.ndim == 4 and self._planes and last.shape[1] != stages[-1].shape[1]
         return pooled([*stages, last] if more else stages)
-
-
-def _of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """For grey images, the mean of the colours."""
-    return tuple(values) if channels == len(values) else (sum(values) / len(values),) * channels

@@ -35,10 +35,9 @@ def load_weights(network: Network, path: Path) -> None:
         *(f"the file lacks {name}" for name in expected if name not in given),
         *(f"the network has no {name}" for name in given if name not in expected),
         *(
-            f"{name} is {list(given[name].shape)} in the file and {list(value.shape)} in the "
-            "network"
+            f"{name} {fault}"
             for name, value in expected.items()
-            if name in given and given[name].shape != value.shape
+            if name in given and (fault := _fault(given[name], value))
         ),
     ]
     if faults:
@@ -55,6 +54,19 @@ def load_weights(network: Network, path: Path) -> None:
     network.weighted.load_state_dict(given)
 
 
+def _fault(given: Tensor, expected: Tensor) -> str | None:
+    """What keeps a tensor of a file from being that of the network."""
+    if given.shape != expected.shape:
+        return f"is {list(given.shape)} in the file and {list(expected.shape)} in the network"
+    if given.is_meta or given.layout != torch.strided:
+        return "has no plain values in the file"
+    if given.is_complex() or given.is_floating_point() != expected.is_floating_point():
+        return f"is {given.dtype} in the file and {expected.dtype} in the network"
+    if given.is_floating_point() and not torch.isfinite(given).all():
+        return "holds values in the file that are no finite numbers"
+    return None
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(
@@ -67,13 +79,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             raise InputError(f"--weights {path}: cannot be read as safetensors: {error}") from error
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    # torch's message advises to run the code of the file.
     except Exception as error:
-        line = str(error).strip().splitlines()[0]
         raise InputError(
-            f"--weights {path}: cannot be read as a state dict without code: {line}"
+            f"--weights {path}: cannot be read as a state dict: it is damaged, no file of "
+            "torch, or holds code, which is not run"
         ) from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in found.items()
+    ):
         raise InputError(f"--weights {path}: holds no state dict: names and tensors")
     return found
