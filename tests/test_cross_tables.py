@@ -42,7 +42,10 @@ def test_each_table_is_a_row(run: Path, phantoms: Path, tables: list[str], tmp_p
     assert summary.count("\n") == 4
     assert "PLCC mapped" in summary
     assert main(flags) == 2
+    notes = out / "north-table" / "notes.txt"
+    notes.write_text("somebody's own")
     assert main([*flags, "--overwrite"]) == 0
+    assert notes.exists()
 
 
 def test_a_fault_in_one_leaves_nothing(
@@ -54,7 +57,7 @@ def test_a_fault_in_one_leaves_nothing(
     assert "no table" in capsys.readouterr().err
     assert not out.exists()
     assert main(["evaluate", str(run), tables[0], tables[0], *root, "--out", str(out)]) == 2
-    assert "two tables are called 'north-table'" in capsys.readouterr().err
+    assert "north/table.csv is given twice" in capsys.readouterr().err
 
 
 def test_several_presets(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 calls.append(parser.parse_args(_config_first(given)))
             options = [call[call.subcommand] for call in calls]
             if calls[0].subcommand == "evaluate":
+                if "--preset" in words and any(len(call.table or ()) > 1 for call in options):
+                    raise InputError("evaluate takes tables, or --preset, and not both at once")
                 _evaluate(options)
             else:
                 _COMMANDS[calls[0].subcommand](options[0])
@@ -165,7 +167,17 @@ def _config_first(arguments: list[str]) -> list[str]:
     return arguments
 
 
+def _check_task(options: Namespace) -> None:
+    """On the command line, it has been replaced by then."""
+    if "task" in options:
+        raise InputError(
+            "--config: task is for the command line, where it stands for other flags: give "
+            f"--task {options.task} there, or write those into the file"
+        )
+
+
 def _train(options: Namespace) -> None:
+    _check_task(options)
     parts = [_build(cls, options) for cls in _TRAIN_OPTIONS]
     try:
         evaluation = runs.train(*parts)
@@ -211,6 +223,7 @@ def _predict(options: Namespace) -> None:
 
 
 def _compare(options: Namespace) -> None:
+    _check_task(options)
     options.losses = [name for names in options.losses for name in names.split(",")]
     table, images, augmentation, training, comparison = (
         _build(cls, options) for cls in _COMPARE_OPTIONS
@@ -272,7 +285,9 @@ _COMMANDS = {
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
-        prog="finecorr", description="Train regressors whose predictions correlate with the truth."
+        prog="finecorr",
+        description="Train regressors whose predictions correlate with the truth.",
+        allow_abbrev=False,
     )
     commands = parser.add_subcommands(dest="subcommand")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from finecorr.data.records import write_record
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import interval_text, measure_text
 from finecorr.files import all_or_none, check_folder
+from finecorr.inference import WITHIN_GROUPS
 from finecorr.runs import METRICS
 
 TABLES = "tables.csv"
@@ -65,7 +65,8 @@ def evaluate_tables(
         write_record(folder / TABLES, found)
         (folder / SUMMARY).write_text(text(found), encoding="utf-8")
         for name in names:
-            shutil.rmtree(out / name, ignore_errors=True)
+            if not (folder / name / WITHIN_GROUPS).exists():  # of an evaluation that is replaced
+                (out / name / WITHIN_GROUPS).unlink(missing_ok=True)
     return found
 
 
@@ -82,12 +83,16 @@ def text(found: pd.DataFrame) -> str:
         for metric in shown:
             value, low, high = of[metric]
             cells.append(f"{measure_text(metric, value)} ({interval_text(metric, low, high)})")
-        lines.append([str(table), str(target), str(rows["images"].iloc[0]), *cells])
+        names = [str(name).replace("|", r"\|") for name in (table, target)]
+        lines.append([*names, str(rows["images"].iloc[0]), *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """One for each table: of its file, with its folder where that is not enough."""
+    again = [path for path, number in Counter(map(Path.absolute, paths)).items() if number > 1]
+    if again:
+        raise InputError(f"{again[0]} is given twice")
     names = [path.stem if path.suffix else path.name for path in paths]
     count = Counter(names)
     names = [

@@ -29,13 +29,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def all_or_none(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files move into `folder` when the block ends without an error."""
+    """A temporary folder, whose files move into `folder` when the block ends without an error.
+
+    Those of a folder in it move into the folder of that name, if there is one.
+    """
     ancestor = _existing(folder)
     with tempfile.TemporaryDirectory(dir=ancestor, prefix=".") as temporary:
         yield Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for file in sorted(Path(temporary).iterdir()):
-            file.replace(folder / file.name)
+        _move(Path(temporary), folder)
+
+
+def _move(folder: Path, into: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        target = into / path.name
+        if path.is_dir() and target.is_dir():
+            _move(path, target)
+        else:
+            path.replace(target)
 
 
 def check_folder(path: Path) -> None:

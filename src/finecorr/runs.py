@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -24,11 +25,12 @@ from finecorr.data.module import ImageDataModule
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, TableOptions, check_target, read_table
-from finecorr.errors import InputError
+from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.observers import Ceiling, ceiling
+from finecorr.evaluation.within import WITHIN_MEASURES
 from finecorr.files import check_folder, replacing
 from finecorr.models import outliers, training
 from finecorr.models.frozen import FEATURES, frozen_features
@@ -407,6 +409,8 @@ def evaluate_predictions(
         known = np.isfinite(truth)
         panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
+    if table.within_column is not None:
+        _note_undefined(table.within_column, metrics)
     evaluation = Evaluation(
         frame,
         pd.concat(metrics, ignore_index=True)[columns],
@@ -418,6 +422,17 @@ def evaluate_predictions(
     bland_altman(panels, out / BLAND_ALTMAN)
     write_record(out / METRICS, evaluation.metrics)
     return evaluation
+
+
+def _note_undefined(within: str, metrics: list[pd.DataFrame]) -> None:
+    found = pd.concat(metrics).set_index("metric")["value"].loc[[*WITHIN_MEASURES]]
+    if found.isna().any():
+        warnings.warn(
+            f"--within {within}: no group has two images whose labels and predictions differ, so "
+            "that there is no correlation within them",
+            InputWarning,
+            stacklevel=3,
+        )
 
 
 def observers_ceiling(table: ImageTable) -> Ceiling | None:

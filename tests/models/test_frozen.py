@@ -14,6 +14,7 @@ from PIL import Image
 
 from finecorr.data.images import ImageOptions, Images
 from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.errors import InputError
 from finecorr.models import frozen
 from finecorr.models.frozen import frozen_features
 from finecorr.models.regressor import Architecture, Regressor
@@ -100,6 +101,52 @@ def test_they_are_computed_once_and_again_where_anything_is_another(
     with torch.no_grad():
         regressor.get_parameter("backbone.conv1.weight").mul_(2)
     assert computed(table.take(np.arange(6))) == 6
+
+
+def test_what_is_whole_and_of_others_stays(
+    table: ImageTable, regressor: Regressor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "features"
+    (folder / "mine").mkdir(parents=True)
+    first = frozen_features(regressor, table, CROPS, folder)
+    (path,) = folder.glob("*/*.safetensors")
+    whole = path.read_bytes()
+    seen = _count(monkeypatch)
+    for damaged in (whole[:-40], b""):
+        path.write_bytes(damaged)
+        again = frozen_features(regressor, table, CROPS, folder, replace=False)
+        assert all(torch.equal(first[i], again[i]) for i in range(7))
+    assert sum(seen) == 14
+    with torch.no_grad():
+        regressor.get_parameter("backbone.conv1.weight").mul_(2)
+    with pytest.raises(InputError, match="features of other weights or images, on which trainings"):
+        frozen_features(regressor, table, CROPS, folder, replace=False)
+    assert path.exists()
+    frozen_features(regressor, table, CROPS, folder)
+    assert not path.exists()
+    assert (folder / "mine").exists()
+    with torch.no_grad():
+        regressor.get_parameter("backbone.conv1.weight").fill_(torch.inf)
+    with pytest.raises(InputError, match="its features are no finite numbers"):
+        frozen_features(regressor, table, CROPS, folder)
+
+
+def test_they_are_of_the_code_of_ones_own_network(
+    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "own_network_that_changes.py"
+    code.write_text(
+        "from torch import nn\n"
+        "def build(channels):\n"
+        "    return nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten())\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    seen = _count(monkeypatch)
+    own = Regressor(Architecture("own_network_that_changes:build", 1, (32, 32), 1))
+    for more in ("", "", "# another\n"):
+        code.write_text(code.read_text() + more)
+        frozen_features(own, table, CROPS, tmp_path / "features")
+    assert sum(seen) == 14
 
 
 def test_an_interrupted_computation_goes_on(

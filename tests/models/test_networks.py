@@ -8,13 +8,17 @@ from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from finecorr import bundle
+from finecorr.data.images import ImageOptions
+from finecorr.data.table import TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.networks import MissingNetwork, load_weights
 from finecorr.models.networks.network import chosen, pooled
+from finecorr.models.training import TrainingOptions, new_regressor
 
 
 @pytest.mark.parametrize("name", networks.available())
@@ -76,12 +80,49 @@ def number(channels):
     return channels
 from torch.nn import Linear
 zeros = torch.zeros
+
+def failing(channels):
+    raise KeyError("no such layer")
+
+def leaving(channels):
+    raise SystemExit(7)
+
+def other(weights=None, channels=3):
+    return plain(channels)
+
+def keywords(*, weights=None, channels=3):
+    return plain(channels)
+
+class Constant(Net):
+    image_std = (0.0,)
+
+class Pair(Net):
+    def forward(self, image):
+        return super().forward(image), 1
+
+class Single(Net):
+    def forward(self, image):
+        return super().forward(image)[:1]
+
+class None_(Net):
+    def forward(self, image):
+        return super().forward(image)[:, :0]
+
+class Sized(Net):
+    def forward(self, image):
+        return self.layer(image).mean(3).flatten(1)
+
+class Shared(Net):
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.again = self.layer
 """
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(OWN)
+    (tmp_path / "my_damaged_network.py").write_text("raise RuntimeError('not today')")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -106,11 +147,43 @@ def test_ones_own_network() -> None:
         ("nowhere_to_be_found:build", "install the package, or name its folder in PYTHONPATH"),
         ("os:abort", "of Python's own library"),
         ("os.path:abspath", "of Python's own library"),
+        ("my_networks:failing", "for 1 channels it fails: KeyError: 'no such layer'"),
+        ("my_networks:leaving", "for 1 channels it fails: SystemExit: 7"),
+        ("my_networks:other", "its first parameter must be the number of channels"),
+        ("my_networks:keywords", "its first parameter must be the number of channels"),
+        ("my_networks:Constant", "those of image_std above 0"),
+        ("my_damaged_network:build", "importing it fails: RuntimeError: not today"),
     ],
 )
 def test_what_is_no_network_of_ones_own(name: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         networks.build(name, 1)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Pair", "it returns tuple, not a tensor of real numbers"),
+        ("Single", r"it returns \(1, 4\) for two images"),
+        ("None_", r"it returns \(2, 0\) for two images"),
+        ("Sized", "does not take images of every size .*: give --test-crops N"),
+    ],
+)
+def test_features_of_ones_own_network_are_tried(name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        new_regressor(ImageOptions(view="crops"), 1, TrainingOptions(network=f"my_networks:{name}"))
+
+
+@pytest.mark.usefixtures("own")
+def test_a_layer_may_be_used_twice(tmp_path: Path) -> None:
+    regressor = new_regressor(ImageOptions(), 1, TrainingOptions(network="my_networks:Shared"))
+    table = TableOptions(tmp_path / "t.csv", target_columns=("score",))
+    bundle.save(bundle.Bundle(regressor, table, ImageOptions()), tmp_path)
+    image = torch.rand(2, 1, 136, 192)
+    with torch.no_grad():
+        again = bundle.load(tmp_path).regressor(image)
+        torch.testing.assert_close(again, regressor.eval()(image))
 
 
 def test_weights_fit_by_every_name(tmp_path: Path) -> None:
@@ -218,6 +291,26 @@ def test_what_hugging_face_cannot_give(hub: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="without network, give a file, --weights FILE"):
         networks.build(f"hf/{hub['resnet']}", 3, pretrained=True)
     (hub["resnet"] / "away").rename(hub["resnet"] / "model.safetensors")
+
+
+def test_weights_of_hugging_face_fit_by_every_name(hub: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(hub["resnet"], tmp_path / "other")
+    weights = load_file(hub["resnet"] / "model.safetensors")
+    name = "encoder.stages.0.layers.0.layer.0.convolution.weight"
+    weights["elsewhere"] = weights.pop(name)
+    save_file(weights, tmp_path / "other" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(InputError, match=rf"do not fit its network: .* {name}"):
+        networks.build(f"hf/{tmp_path / 'other'}", 3, pretrained=True)
+
+
+@pytest.mark.parametrize("said", ['{"image_mean": null}', "[]", '{"image_std": [0, 1, 1]}', "{"])
+def test_a_strange_processor_of_hugging_face(
+    hub: dict[str, Path], tmp_path: Path, said: str
+) -> None:
+    shutil.copytree(hub["resnet"], tmp_path / "other")
+    (tmp_path / "other" / "preprocessor_config.json").write_text(said)
+    with pytest.raises(InputError, match="must be a number for each channel"):
+        networks.build(f"hf/{tmp_path / 'other'}", 3)
 
 
 @pytest.mark.parametrize("source", ["timm", "transformers"])

@@ -118,7 +118,11 @@ def expand_presets(arguments: list[str]) -> list[str]:
         return arguments
     at = arguments.index("--preset")
     name_and_folder = arguments[at + 1 : at + 3]
-    if len(name_and_folder) < 2 or name_and_folder[0] not in PRESETS:
+    if (
+        len(name_and_folder) < 2
+        or name_and_folder[0] not in PRESETS
+        or name_and_folder[1].startswith("--")
+    ):
         raise InputError(
             f"--preset needs a name and a folder, as in --preset hc18 DIR; "
             f"known names are {', '.join(PRESETS)}"

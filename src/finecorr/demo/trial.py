@@ -17,6 +17,7 @@ from finecorr.data.table import TableOptions, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.report.verdict import LOSSES, Kind
+from finecorr.files import check_folder
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import RunOptions
 
@@ -109,6 +110,7 @@ def claim(out: Path, images: Path, overwrite: bool) -> None:
     Raises:
         InputError: it is not to be replaced, or what is there is no such demo.
     """
+    check_folder(out)
     if out.exists() and any(out.iterdir()):
         if not images.is_dir():
             raise InputError(

@@ -22,6 +22,7 @@ _STARTS = [(centre, log_slope) for centre in (-1.0, 0.0, 1.0) for log_slope in (
 _BOUNDS = [-30.0, -4.0], [30.0, 5.0]
 """Of the centre, in standard deviations of the predictions from their mean, and the logarithm of
 the slope. They are as good as a linear function, an exponential function and a step."""
+_PARAMETERS = 4
 _STEPS = 2
 """Of a resample, from the best of all samples on: the error of a correlation at its maximum is
 of second order in that of the parameters, and each step squares the latter."""
@@ -43,8 +44,11 @@ class LogisticMapping:
     def correlation(self, weight: Array) -> Array:
         """`(sets,)`: of the mapped predictions with the target; never negative.
 
-        Each set, `(n, sets)` numbers of each sample, has a mapping of its own.
+        Each set, `(n, sets)` numbers of each sample, has a mapping of its own. It is NaN where
+        there are no more samples than parameters, which fit any of them.
         """
+        if len(self._target) <= _PARAMETERS:
+            return np.full(weight.shape[1], np.nan)
         y = _deviation(self._target[:, None], weight)
         variance = _mean(y * y, weight)
         variance = np.where(variance > 0, variance, 1)

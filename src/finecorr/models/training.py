@@ -154,7 +154,9 @@ class TrainingOptions:
         if not 0 <= self.dropout < 1:
             raise InputError(f"--dropout must be in [0, 1), not {self.dropout}")
         if self.dropout and not self.hidden:
-            raise InputError("--dropout is of the layers of --hidden, and there are none")
+            raise InputError(
+                "--dropout is of the layers of --hidden, and there are none: give --dropout 0, too"
+            )
         if self.frozen and self.weights == "none" and not networks.is_own(self.network):
             raise InputError(
                 "--frozen keeps the network as it is, and --weights none has learnt nothing: give "

@@ -6,14 +6,19 @@ column says so (`100 - DMOS`). What else the columns mean is in docs/datasets.md
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
-from finecorr.data.frames import Frame, spelled
+import numpy as np
+
+from finecorr.data.frames import Frame, raise_faults, spelled
 from finecorr.data.layouts import distortions, photographs
 from finecorr.data.layouts.published import Folder, Layout
-from finecorr.errors import InputError
+from finecorr.errors import InputError, InputWarning
 
 LAYOUTS: dict[str, Layout] = {**photographs.LAYOUTS, **distortions.LAYOUTS}
+
+_SHOWN = 5
 
 
 def read_layout(name: str, path: Path) -> Frame:
@@ -44,7 +49,38 @@ def read_layout(name: str, path: Path) -> Frame:
             f"{_elsewhere(layout, path)}\n"
             f"  (it is published at {layout.published})"
         )
-    return layout.read(folder)
+    frame = layout.read(folder)
+    _check(path, frame)
+    return frame
+
+
+def _check(path: Path, frame: Frame) -> None:
+    """Raises InputError where an image has two rows, or is elsewhere; notes empty cells."""
+    images = frame.cells["image"]
+    faults = [
+        *(
+            f"row {frame.rows[row]}: {spelled(images[row])} has a row already"
+            for row in np.flatnonzero(images.duplicated()).tolist()
+        ),
+        *(
+            f"row {frame.rows[row]}: {spelled(image)} is not in the folder"
+            for row, image in enumerate(images)
+            if ".." in Path(image).parts
+        ),
+    ]
+    raise_faults(path, faults)
+    empty = frame.cells.apply(lambda cells: cells.str.strip().str.lower().isin(("", "nan")))
+    places = [
+        f"row {frame.rows[row]} of {frame.columns[column]!r}"
+        for row, column in np.argwhere(empty.to_numpy()).tolist()
+    ]
+    if places:
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+        warnings.warn(
+            f"{path}: there is nothing in {', '.join(places[:_SHOWN])}{more}",
+            InputWarning,
+            stacklevel=3,
+        )
 
 
 def _elsewhere(layout: Layout, path: Path) -> str:

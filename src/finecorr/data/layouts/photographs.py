@@ -39,6 +39,14 @@ def _koniq10k(folder: Folder) -> Frame:
     opinions = [f"c{opinion}" for opinion in range(1, 6)]
     frame = read_columns(path, ["image_name", *opinions, "c_total", "MOS", "SD", "set"])
     shares = np.stack([numbers_of(path, frame, opinion) for opinion in opinions])
+    raise_faults(
+        path,
+        [
+            f"row {row}: {', '.join(opinions)} are no numbers of people"
+            for row, of_row in zip(frame.rows, shares.T, strict=True)
+            if not (of_row >= 0).all() or of_row.sum() <= 0
+        ],
+    )
     names = frame.cells["image_name"].to_list()
     if folder.file(_KONIQ_SCORES).exists():
         _check_koniq10k(folder, dict(zip(names, numbers_of(path, frame, "MOS"), strict=True)))
@@ -90,7 +98,7 @@ def _livec(folder: Folder) -> Frame:
             f"and {_LIVEC[2]} {len(scores[1])}: these files do not belong together"
         )
     # t1.bmp to t7.bmp, in a folder of their own.
-    kept = np.array([not name.startswith("t") for name in names])
+    kept = np.array([not name.lower().startswith("t") for name in names])
     return frame_of(
         {
             "image": [
