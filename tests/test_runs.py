@@ -315,6 +315,26 @@ def test_evaluate_with_further_measures(
     assert "Highest and lowest scores" not in (tmp_path / "report.html").read_text()
 
 
+def test_predictions_of_a_relative_path_are_replaced(
+    run: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = ["predict", str(run), str(phantoms), "--image-root", str(phantoms.parent / "images")]
+    flags += ["--out", "p.csv"]
+    assert main(flags) == 0
+    assert main(flags) == 2
+    assert main([*flags, "--overwrite"]) == 0
+
+
+def test_groups_in_which_nothing_is_correlated(
+    run: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["evaluate", str(run), str(phantoms), "--within", "filename", "--all-rows"]
+    flags += ["--image-root", str(phantoms.parent / "images"), "--out", str(tmp_path / "e")]
+    assert main(flags) == 0
+    assert "--within filename: no group has two images whose labels" in capsys.readouterr().err
+
+
 def test_scores_of_several_observers(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -251,6 +251,8 @@ def test_crops_on_a_grid_are_averaged(exposures: Path, tmp_path: Path) -> None:
         (["--features", "stages"], "resnet10-narrow shows no stages"),
         (["--network", "os:abort"], "Python's own library"),
         (["--intensity", "5", "1"], "the lower first, not 5 1"),
+        (["--tas", "quality"], "unrecognized arguments: --tas"),
+        (["--config", "task.yaml"], "give --task quality there, or write those into the file"),
     ],
 )
 def test_what_does_not_go_together(
@@ -258,8 +260,11 @@ def test_what_does_not_go_together(
     words: str,
     exposures: Path,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.yaml").write_text("task: quality\n")
     out = tmp_path / "run"
     given = [str(exposures), *QUALITY, "--network", "resnet10-narrow", "--weights", "none"]
     given += ["--features", "last", "--epochs", "1", *flags, "--out", str(out)]

@@ -143,7 +143,9 @@ def test_a_mapping_of_few_or_equal_values() -> None:
     target = np.array([1.0, 2.0, 3.0, 5.0])
     assert np.isnan(agreement(np.ones(4), target, mapped=True)["PLCC mapped"])
     assert np.isnan(agreement(target, np.ones(4), mapped=True)["RMSE mapped"])
-    two = agreement(np.array([0.0, 0.0, 1.0, 1.0]), target, mapped=True)
+    # With four parameters it fits any four values.
+    assert np.isnan(agreement(np.array([2.0, 1.0, 4.0, 3.0]), target, mapped=True)["PLCC mapped"])
+    two = agreement(np.repeat([0.0, 1.0], 4), np.repeat(target, 2), mapped=True)
     assert two["PLCC mapped"] == pytest.approx(two["PLCC"], rel=1e-6)
 
 

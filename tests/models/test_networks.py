@@ -229,10 +229,26 @@ def test_files_that_hold_no_weights(tmp_path: Path) -> None:
     torch.save({"conv1.weight": _Code()}, tmp_path / "code.pt")
     (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
     torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({1: torch.zeros(2)}, tmp_path / "numbers.pt")
+    (tmp_path / "empty.pt").touch()
+    weights = network.weighted.state_dict()
+    for name, value in (
+        ("nan", torch.full((32,), torch.nan)),
+        ("whole", torch.zeros(32, dtype=torch.int32)),
+        ("sparse", torch.zeros(32).to_sparse()),
+        ("meta", torch.zeros(32, device="meta")),
+    ):
+        torch.save({**weights, "bn1.weight": value}, tmp_path / f"{name}.pt")
     for name, words in (
         ("code.pt", "holds code, which is not run"),
         ("broken.safetensors", "cannot be read as safetensors"),
         ("list.pt", "holds no state dict"),
+        ("numbers.pt", "holds no state dict"),
+        ("empty.pt", "it is damaged"),
+        ("nan.pt", "bn1.weight holds values in the file that are no finite numbers"),
+        ("whole.pt", r"bn1.weight is torch\.int32 in the file and torch\.float32"),
+        ("sparse.pt", "bn1.weight has no plain values"),
+        ("meta.pt", "bn1.weight has no plain values"),
         ("absent.pt", "no such file; say a file's name, or pretrained, or none"),
     ):
         with pytest.raises(InputError, match=words):
