@@ -166,6 +166,20 @@ def test_losses_of_a_frozen_network_share_its_features(
 
 
 @pytest.mark.usefixtures("own")
+def test_a_comparison_does_not_mix_weights(
+    exposures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "weights.pt"
+    flags = ["compare", str(exposures), "--network", "resnet10-narrow", "--weights", str(weights)]
+    flags += ["--image-size", "32", "32", "--epochs", "1", "--repeats", "1", "--seeds", "1"]
+    flags += ["--out", str(tmp_path / "compared")]
+    for seed, code in ((0, 0), (0, 0), (1, 2)):
+        torch.manual_seed(seed)
+        torch.save(build("resnet10-narrow", 1).weighted.state_dict(), weights)
+        assert main([*flags, "--losses", "mse"]) == code
+    assert "or the file of --weights, is no longer the one" in capsys.readouterr().err
+
+
 def test_a_model_says_which_network_it_needs(
     exposures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

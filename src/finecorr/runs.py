@@ -162,11 +162,11 @@ def train(
             "group": table.groups,
             "split": splits,
             "label_replaced": replaced.astype(int),
-            "content": _contents(table),
+            "content": _contents(table, training_options.weights),
         }
     )
     if run_options.resume:
-        _check_same(out, record)
+        _check_same(out, record, training_options.weights)
     regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
     images: Inputs = (
         frozen_features(
@@ -358,30 +358,35 @@ def _replace_training_labels(
     return targets, replaced
 
 
-def check_same_table(out: Path, table: ImageTable) -> None:
+def check_same_table(out: Path, table: ImageTable, weights: str) -> None:
     """Raises InputError if the run in the folder was started with other rows, labels, weights or
-    pixel sizes."""
+    pixel sizes, or with another file of `--weights`."""
     if not (out / SPLITS).exists():
         return
     record = {"row": table.rows, "image": table.names, "group": table.groups}
-    _check_same(out, pd.DataFrame({**record, "content": _contents(table)}))
+    _check_same(out, pd.DataFrame({**record, "content": _contents(table, weights)}), weights)
 
 
-def _check_same(out: Path, record: pd.DataFrame) -> None:
+def _check_same(out: Path, record: pd.DataFrame, weights: str) -> None:
     before = read_record(out / SPLITS, list(record.columns))
     if before.to_numpy().tolist() != record.astype(str).to_numpy().tolist():
+        either = "the table, or the file of --weights," if Path(weights).is_file() else "the table"
         raise InputError(
-            f"the table is no longer the one that {out} was started with: choose another --out"
+            f"{either} is no longer the one that {out} was started with: choose another --out"
         )
 
 
-def _contents(table: ImageTable) -> list[str]:
-    """A fingerprint of what each row says beside its image and subject."""
+def _contents(table: ImageTable, weights: str) -> list[str]:
+    """A fingerprint of what each row says beside its image and subject, and of the weights that
+    its training starts from."""
+    start = 0
+    if Path(weights).is_file():
+        start = zlib.crc32(Path(weights).read_bytes())
     numbers: list[NDArray[Any]] = [table.targets]
     for column in (table.weights, table.pixel_sizes, table.frames):
         numbers.append(np.full((len(table), 1), -1.0) if column is None else column[:, None])
     rows = np.concatenate(numbers, axis=1, dtype=np.float64)
-    return [f"x{zlib.crc32(row.tobytes()):08x}" for row in rows]
+    return [f"x{zlib.crc32(row.tobytes(), start):08x}" for row in rows]
 
 
 def evaluate_predictions(

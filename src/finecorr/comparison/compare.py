@@ -93,7 +93,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     _check_unchanged(runs, options.out)
     table = read_table(data.table)
     for run in runs:
-        check_same_table(run.folder, table)
+        check_same_table(run.folder, table, run.training.weights)
     for run in {run.split: run for run in runs}.values():
         split_rows(table, run.options, run.training.seed)
     failures = execute(runs, options.workers, _executor(options))
