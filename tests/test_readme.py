@@ -40,7 +40,12 @@ def test_evaluation_of_arrays(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_the_readme_points_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+        path, _, anchor = target.partition("#")
+        assert (README.parent / path).exists(), target
+        if anchor:
+            text = (README.parent / path).read_text()
+            headings = re.findall("^#+ (.*)$", text, re.MULTILINE)
+            assert anchor in [heading.lower().replace(" ", "-") for heading in headings], target
 
 
 def test_the_tables_are_those_of_the_results(tmp_path: Path) -> None:

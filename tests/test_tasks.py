@@ -165,7 +165,6 @@ def test_losses_of_a_frozen_network_share_its_features(
     assert "mapped" not in (out / "summary.md").read_text()
 
 
-@pytest.mark.usefixtures("own")
 def test_a_comparison_does_not_mix_weights(
     exposures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,6 +179,7 @@ def test_a_comparison_does_not_mix_weights(
     assert "or the file of --weights, is no longer the one" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("own")
 def test_a_model_says_which_network_it_needs(
     exposures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
