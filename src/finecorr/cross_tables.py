@@ -14,7 +14,6 @@ from finecorr.data.records import write_record
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import interval_text, measure_text
 from finecorr.files import all_or_none, check_folder
-from finecorr.inference import WITHIN_GROUPS
 from finecorr.runs import METRICS
 
 TABLES = "tables.csv"
@@ -65,8 +64,9 @@ def evaluate_tables(
         write_record(folder / TABLES, found)
         (folder / SUMMARY).write_text(text(found), encoding="utf-8")
         for name in names:
-            if not (folder / name / WITHIN_GROUPS).exists():  # of an evaluation that is replaced
-                (out / name / WITHIN_GROUPS).unlink(missing_ok=True)
+            within = f"{name}/{inference.WITHIN_GROUPS}"
+            if not (folder / within).exists():  # of an evaluation that is replaced
+                (out / within).unlink(missing_ok=True)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -166,7 +167,7 @@ def train(
         }
     )
     if run_options.resume:
-        _check_same(out, record, training_options.weights)
+        _check_same([out], record, training_options.weights)
     regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
     images: Inputs = (
         frozen_features(
@@ -358,22 +359,24 @@ def _replace_training_labels(
     return targets, replaced
 
 
-def check_same_table(out: Path, table: ImageTable, weights: str) -> None:
-    """Raises InputError if the run in the folder was started with other rows, labels, weights or
-    pixel sizes, or with another file of `--weights`."""
-    if not (out / SPLITS).exists():
-        return
+def check_same_table(folders: Sequence[Path], table: ImageTable, weights: str) -> None:
+    """Raises InputError if a run in one of the folders was started with other rows, labels, weights
+    or pixel sizes, or with another file of `--weights`."""
+    started = [folder for folder in folders if (folder / SPLITS).exists()]
     record = {"row": table.rows, "image": table.names, "group": table.groups}
-    _check_same(out, pd.DataFrame({**record, "content": _contents(table, weights)}), weights)
+    _check_same(started, pd.DataFrame({**record, "content": _contents(table, weights)}), weights)
 
 
-def _check_same(out: Path, record: pd.DataFrame, weights: str) -> None:
-    before = read_record(out / SPLITS, list(record.columns))
-    if before.to_numpy().tolist() != record.astype(str).to_numpy().tolist():
-        either = "the table, or the file of --weights," if Path(weights).is_file() else "the table"
-        raise InputError(
-            f"{either} is no longer the one that {out} was started with: choose another --out"
-        )
+def _check_same(folders: Sequence[Path], record: pd.DataFrame, weights: str) -> None:
+    now = record.astype(str).to_numpy().tolist()
+    for folder in folders:
+        before = read_record(folder / SPLITS, list(record.columns))
+        if before.to_numpy().tolist() != now:
+            file = ", or the file of --weights," if Path(weights).is_file() else ""
+            raise InputError(
+                f"the table{file} is no longer the one that {folder} was started with: choose "
+                "another --out"
+            )
 
 
 def _contents(table: ImageTable, weights: str) -> list[str]:
@@ -381,7 +384,8 @@ def _contents(table: ImageTable, weights: str) -> list[str]:
     its training starts from."""
     start = 0
     if Path(weights).is_file():
-        start = zlib.crc32(Path(weights).read_bytes())
+        with Path(weights).open("rb") as file:
+            start = zlib.crc32(hashlib.file_digest(file, "sha256").digest())
     numbers: list[NDArray[Any]] = [table.targets]
     for column in (table.weights, table.pixel_sizes, table.frames):
         numbers.append(np.full((len(table), 1), -1.0) if column is None else column[:, None])

@@ -396,10 +396,11 @@ def test_a_wrong_folder_is_explained(name: str, tmp_path: Path) -> None:
         ),
         ("live", "refnames_all.mat", {"refnames_all": _cells(["a.bmp"] * 9)}, "9 entries.*982"),
         (
-            "biq2021",
-            "Test (Images and MOS).csv",
-            "Image Name,MOS\nss02_0.jpg,0.5\nss02_0.jpg,0.6\nss02/../../a.jpg,0.1\n",
-            "(?s)2 faults.*has a row already.*is not in the folder",
+            "koniq10k",
+            "koniq10k_distributions_sets.csv",
+            "image_name,c1,c2,c3,c4,c5,c_total,MOS,SD,set\n"
+            "a.jpg,0,-1,2,0,0,1,50,1,test\nb.jpg,0,0,0,0,0,0,50,1,test\nc.jpg,0,1,2,0,0,3,50,1,test\n",
+            "(?s)2 faults.*row 2: c1, c2, c3, c4, c5 must count people.*row 3",
         ),
     ],
 )
@@ -417,7 +418,23 @@ def test_faults_are_named(
         (tmp_path / file).write_text(content)
     with pytest.raises(InputError, match=message) as error:
         read_layout(name, tmp_path)
-    assert name == "biq2021" or file.split("/")[-1].split("_")[0] in str(error.value)
+    assert file.split("/")[-1].split("_")[0] in str(error.value)
+
+
+def test_rows_that_are_there_twice_or_of_other_folders(tmp_path: Path) -> None:
+    biq2021(tmp_path)
+    rows = "Image Name,MOS\nss02_0.jpg,0.5\nss02_0.jpg,0.6\nss02/../../a.jpg,0.1\n"
+    (tmp_path / "Test (Images and MOS).csv").write_text(rows)
+    message = "(?s)2 faults.*ss02_0.jpg has a row already.*a.jpg is not in the folder"
+    with pytest.raises(InputError, match=message):
+        read_layout("biq2021", tmp_path)
+
+
+def test_empty_scores_are_noted(tmp_path: Path) -> None:
+    biq2021(tmp_path)
+    (tmp_path / "Test (Images and MOS).csv").write_text("Image Name,MOS\nss02_0.jpg,nan\n")
+    with pytest.warns(InputWarning, match=r"there is nothing in row \d+ of 'MOS'"):
+        read_layout("biq2021", tmp_path)
 
 
 def test_faults_of_the_sheet_of_csiq(tmp_path: Path) -> None:

@@ -92,8 +92,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     runs = plan(options, data, training)
     _check_unchanged(runs, options.out)
     table = read_table(data.table)
-    for run in runs:
-        check_same_table(run.folder, table, run.training.weights)
+    check_same_table([run.folder for run in runs], table, training.weights)
     for run in {run.split: run for run in runs}.values():
         split_rows(table, run.options, run.training.seed)
     failures = execute(runs, options.workers, _executor(options))

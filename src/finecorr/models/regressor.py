@@ -135,11 +135,11 @@ class Regressor(nn.Module):
         architecture, training = self.architecture, self.backbone.training
         self.backbone.eval()
         # Their number is that of any image, and an image may be large; but not every network takes
-        # any image, and one's own may have others for others.
-        found: Tensor | Exception = ValueError()
-        if not networks.is_own(architecture.network):
-            found = features_of(self.backbone, architecture.channels, (_SIDE, _SIDE))
-        if isinstance(found, Exception):
+        # any image, and of one's own it may depend on the size.
+        own = networks.is_own(architecture.network)
+        size = architecture.image_size if own else (_SIDE, _SIDE)
+        found = features_of(self.backbone, architecture.channels, size)
+        if isinstance(found, Exception) and not own:
             found = features_of(self.backbone, architecture.channels, architecture.image_size)
         self.backbone.train(training)
         height, width = architecture.image_size

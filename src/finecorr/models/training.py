@@ -244,7 +244,7 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
         height, width = images.size
         found = features_of(regressor.backbone.eval(), images.channels, (height + 32, width + 64))
         if isinstance(found, Exception) or found.shape[1] != regressor.feature_count:
-            reason = found if isinstance(found, Exception) else "it has other features for others"
+            reason = found if isinstance(found, Exception) else "its features depend on the size"
             raise InputError(
                 f"--network {options.network} does not take images of every size ({reason}): give "
                 "--test-crops N, to predict from crops"

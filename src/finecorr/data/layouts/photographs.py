@@ -42,7 +42,7 @@ def _koniq10k(folder: Folder) -> Frame:
     raise_faults(
         path,
         [
-            f"row {row}: {', '.join(opinions)} are no numbers of people"
+            f"row {row}: {', '.join(opinions)} must count people: none below 0, and not all 0"
             for row, of_row in zip(frame.rows, shares.T, strict=True)
             if not (of_row >= 0).all() or of_row.sum() <= 0
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from finecorr.models.networks.network import (
     MissingNetwork,
     Network,
     chosen,
+    normalisation,
     not_there,
     of_channels,
     pooled,
@@ -145,10 +145,8 @@ def _normalisation(name: str, channels: int) -> tuple[tuple[float, ...], tuple[f
     try:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
         mean, std = said.get("image_mean", _IMAGENET_MEAN), said.get("image_std", _IMAGENET_STD)
-        mean, std = tuple(map(float, mean)), tuple(map(float, std))
-        if not 0 < len(mean) == len(std) or not all(0 < value < math.inf for value in std):
-            raise ValueError
-    except (ValueError, TypeError, AttributeError) as error:
+        mean, std = normalisation(mean, std)
+    except (ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: image_mean and image_std must be a number for each channel, those of "
             "image_std above 0"

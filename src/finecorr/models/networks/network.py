@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,6 +52,21 @@ def pooled(stages: list[Tensor]) -> Tensor:
         # Of a constant map, the slope of the root is infinite.
         parts += [mean, (variance + 1e-6).sqrt()]
     return torch.cat(parts, dim=1)
+
+
+def normalisation(mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the channels of images, as somebody else has written them.
+
+    Raises:
+        ValueError: they are not as many numbers, or a standard deviation is not above 0.
+    """
+    try:
+        mean, std = (tuple(map(float, values)) for values in (mean, std))
+    except TypeError as error:
+        raise ValueError from error
+    if not 0 < len(mean) == len(std) or not all(0 < value < math.inf for value in std):
+        raise ValueError
+    return mean, std
 
 
 def of_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from finecorr.errors import InputError
-from finecorr.models.networks.network import FeatureKind, MissingNetwork, Network, no_stages
+from finecorr.models.networks.network import (
+    FeatureKind,
+    MissingNetwork,
+    Network,
+    no_stages,
+    normalisation,
+)
 
 
 def build(name: str, channels: int, features: FeatureKind) -> Network:
@@ -63,14 +68,14 @@ def build(name: str, channels: int, features: FeatureKind) -> Network:
     if mean is None or std is None:
         return Network(network, network)
     try:
-        mean, std = (tuple(map(float, values)) for values in (mean, std))
-    except (TypeError, ValueError):
-        mean, std = (), ()
-    if not len(mean) == len(std) == channels or not all(0 < value < math.inf for value in std):
+        mean, std = normalisation(mean, std)
+        if len(mean) != channels:
+            raise ValueError
+    except ValueError as error:
         raise InputError(
             f"{flag}: its image_mean and image_std need {channels} numbers each, those of "
             "image_std above 0"
-        )
+        ) from error
     return Network(network, network, mean=mean, std=std)
 
 
