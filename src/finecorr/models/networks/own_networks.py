@@ -48,8 +48,8 @@ def build(name: str, channels: int, features: FeatureKind) -> Network:
         raise InputError(f"{flag}: {function_name} is of {function.__module__}: name it there")
     if not _takes_a_number(function):
         raise InputError(
-            f"{flag}: its first parameter must be the number of channels, without a default that "
-            "is no whole number"
+            f"{flag}: its first parameter must be the number of channels: without a default, or "
+            "with a whole number as its default"
         )
     try:
         network = function(channels)
@@ -63,7 +63,7 @@ def build(name: str, channels: int, features: FeatureKind) -> Network:
             "torch.nn.Module"
         )
     if not all(isinstance(value, Tensor) for value in network.state_dict().values()):
-        raise InputError(f"{flag}: its state_dict holds more than tensors, which no file would")
+        raise InputError(f"{flag}: its state_dict must hold tensors alone: a file keeps no more")
     mean, std = (getattr(network, name, None) for name in ("image_mean", "image_std"))
     if mean is None or std is None:
         return Network(network, network)
