@@ -11,6 +11,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.linalg import vector_norm
 
@@ -114,74 +115,58 @@ def _decimal(value: Fraction | int) -> Decimal:
     return Decimal(value.numerator) / Decimal(value.denominator)
 
 
-def weighted_quantile(values: Sequence[float], weight: Sequence[float], level: Fraction) -> float:
-    """The mean of the lower and the upper weighted quantile."""
-    reach = level * sum((Fraction(w) for w in weight), Fraction(0))
-    reached, lower = Fraction(0), None
-    for value, w in sorted(zip(values, weight, strict=True)):
-        if w == 0:
-            continue
-        reached += Fraction(w)
-        if lower is None and reached >= reach:
-            lower = value
-        if reached > reach:
-            assert lower is not None
-            return (lower + value) / 2
-    assert lower is not None
-    return lower
+def label_weights(
+    prediction: Tensor, target: Tensor, weight: Tensor, features: Tensor | None = None
+) -> Tensor:
+    """Those of one population, without a gradient."""
+    residual = (prediction - target).detach()
+    if is_undefined(target) or len(set(residual.tolist())) < 2:
+        return torch.ones(len(target)).double()
+    z = (residual - weighted_mean(residual, weight)) / weighted_std(residual, weight)
+    least = 1e-3 * (weighted_std(target, weight) / weighted_std(residual, weight)).item()
+    believed, likelihoods = [], []
+    for nu in (1, 1.5, 2.5, 4, 8, 20, 1000):
+        place, scale = 0.0, 1.0
+        for _ in range(8):
+            pull = [(nu + 1) / (nu + ((e - place) / scale) ** 2) for e in z.tolist()]
+            of = torch.tensor(pull, dtype=torch.float64)
+            place = weighted_mean(z, of * weight).item()
+            scale = max(weighted_mean(of * (z - place) ** 2, weight).item() ** 0.5, least)
+        far = (z - place) / scale
+        density = torch.from_numpy(stats.t(nu).logpdf(far)) - math.log(scale)
+        likelihoods.append(1024 * weighted_mean(density, weight))
+        believed.append(1 / (1 + far**2 / nu))
+    share = torch.softmax(torch.stack(likelihoods), 0)
+    mean = (share[:, None] * torch.stack(believed)).sum(0)
+    strength = 1 - 3 * morans_i(z, weight, features) if features is not None else 1.0
+    return (mean ** min(max(strength, 0.0), 1.0)).clamp(1e-6, 1)
 
 
-def outliers(
-    prediction: Tensor, target: Tensor, weight: Tensor, threshold: float | None, fraction: float
-) -> list[bool]:
-    """Those of one population: far enough, and their weight with all that are as far or further
-    no more than the fraction."""
-    nothing = [False] * len(target)
-    if threshold is None:
-        return nothing
-    residual = (prediction - target).tolist()
-    weights = weight.tolist()
-    middle = weighted_quantile(residual, weights, Fraction(1, 2))
-    distance = [abs(e - middle) for e in residual]
-    robust_std = 1.4826 * weighted_quantile(distance, weights, Fraction(1, 2))
-    if robust_std == 0:
-        return nothing
-    share = Fraction(str(fraction)) * Fraction(weight.sum().item())
-    pairs = list(zip(distance, weights, strict=True))
-    found = [
-        far > threshold * robust_std and sum(Fraction(w) for d, w in pairs if d >= far) <= share
-        for far in distance
-    ]
-    kept = [y for y, outlier in zip(target.tolist(), found, strict=True) if not outlier]
-    return found if len(set(kept)) > 1 else nothing
+def morans_i(scores: Tensor, weight: Tensor, features: Tensor) -> float:
+    """With the 8 nearest neighbours, and all that are as near as the last."""
+    n, products = len(scores), []
+    for i in range(n):
+        far = {j: (features[i] - features[j]).square().sum().item() for j in range(n) if j != i}
+        reach = sorted(far.values())[min(8, n - 1) - 1]
+        near = [scores[j] for j in far if far[j] <= reach]
+        products.append(scores[i] * torch.stack(near).mean())
+    return weighted_mean(torch.stack(products), weight).item()
 
 
-def robust_pearson(
-    *,
-    outlier_threshold: float | None = 3.5,
-    max_outlier_fraction: float = 0.3,
-    mean_weight: float = 0.5,
-    std_weight: float = 0.5,
-    outlier_weight: float = 0.0,
-    log: bool = True,
-) -> Column:
+def log_errors(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
+    """The robust Pearson loss, given the weights."""
+    correlation = pearson(prediction, target, weight)
+    if correlation is None:
+        return None
+    square = mse(prediction, target, weight) / weighted_std(target, weight) ** 2
+    return (torch.log(correlation + 1e-4) + torch.log(square / 2 + 1e-4)) / 4
+
+
+def robust_pearson(*, robust: bool = True) -> Column:
     def loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor | None:
-        found = outliers(prediction, target, weight, outlier_threshold, max_outlier_fraction)
-        normal = [i for i, outlier in enumerate(found) if not outlier]
-        p, y, w = prediction[normal], target[normal], weight[normal]
-        value = pearson(p, y, w)
-        if value is None:
-            return None
-        std = weighted_std(y, w)
-        if log:
-            value = torch.log(value + 1e-4) / 2
-        value = value + mean_weight * ((weighted_mean(p, w) - weighted_mean(y, w)) / std) ** 2
-        value = value + std_weight * ((weighted_std(p, w) - std) / std) ** 2
-        for i, outlier in enumerate(found):
-            if outlier:
-                pull = huber_of((prediction[i] - target[i]) / std, 1.0)
-                value = value + outlier_weight * pull * weight[i] / weight.sum()
-        return value
+        if robust:
+            weight = weight * label_weights(prediction, target, weight)
+        return log_errors(prediction, target, weight)
 
     return loss
 

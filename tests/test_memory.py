@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from finecorr import functional
 from finecorr.losses import FineGrainedCorrelationLoss, RobustPearsonLoss
 from finecorr.losses.memory import Batch, Memory
 from strategies import assert_near, random_batch
@@ -82,14 +83,18 @@ def test_only_training_is_remembered() -> None:
         assert torch.equal(_call(loss.train(), batch), expected)
 
 
-def test_outliers_are_those_of_the_population() -> None:
+def test_label_weights_are_those_in_the_population() -> None:
     loss, first, second = RobustPearsonLoss(memory=60), _batch(0, 50), _batch(1, 4)
     second.prediction[1] += 50
-    alone = RobustPearsonLoss(memory=0, max_outlier_fraction=0.2)
-    assert not alone.outliers(second.prediction, second.target).any()
-    _call(loss, first)
-    found = loss.outliers(second.prediction, second.target)
-    assert found.tolist() == [False, True, False, False]
+    call = second.prediction, second.target
+    assert RobustPearsonLoss(memory=0).label_weights(*call).shape == (4,)
+    _call(loss, replace(first, features=None))
+    everyone = [
+        torch.cat([a, b]) for a, b in zip(call, (first.prediction, first.target), strict=True)
+    ]
+    expected = functional.label_weights(*everyone)[:4]
+    assert_near(loss.label_weights(*call), expected, 1e-12)
+    assert expected[1] < 0.1
 
 
 def test_another_kind_of_batch_starts_anew() -> None:

@@ -361,7 +361,7 @@ def _parser() -> ArgumentParser:
     suspects = ArgumentParser(
         description="List the labels that predictions of models which have not seen them "
         "contradict most: they may be wrong. The models are trained as the run was; a folder of "
-        "`compare` has what is needed, if a loss of it sets outliers aside. The same command goes "
+        "`compare` has what is needed, if a loss of it weighs labels. The same command goes "
         "on where it stopped."
     )
     suspects.add_argument("run", type=str, help="folder of a trained run, or of a comparison")

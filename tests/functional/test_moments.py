@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 import references
@@ -104,57 +101,6 @@ def test_a_constant_stays_one(value: float, dtype: torch.dtype) -> None:
     scores = populations(values, values, weight).scores(values[:, None])
     assert scores.constant
     assert (scores.values == 0).all()
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-@settings(max_examples=200)
-@given(batch=batches(), level=st.sampled_from(["0.5", "0.25", "0.7", "0.9", "1.0"]))
-def test_quantile(dtype: torch.dtype, batch: Batch, level: str) -> None:
-    laid = laid_out(batch.to(dtype))
-    quantiles = laid.quantile(laid.prediction, float(level))
-    for row, t, members in each_population(batch):
-        if len(members):
-            values = references.as_columns(batch.prediction)[members, t].tolist()
-            weight = batch.weights[members].tolist()
-            expected = references.weighted_quantile(values, weight, Fraction(level))
-            assert quantiles[row, t] == expected
-        else:
-            assert quantiles[row, t] == 0
-
-
-@settings(max_examples=100)
-@given(batch=batches(min_size=1, grouped=False))
-def test_the_median_counts_a_weight_as_repetitions(batch: Batch) -> None:
-    laid = laid_out(batch)
-    medians = laid.quantile(laid.prediction, 0.5)
-    for row, t, members in each_population(batch):
-        if len(members):
-            values = references.as_columns(batch.prediction)[members, t].numpy()
-            repeated = np.repeat(values, batch.weights[members].long().numpy())
-            assert medians[row, t] == np.median(repeated)
-
-
-def test_the_median_of_a_group_of_little_weight() -> None:
-    """Beside one of much: neither takes digits from the other."""
-    values = torch.tensor([5.0, 6.0, 7.0, 1.0, 2.0, 4.0, 8.0, 9.0])
-    weight = torch.tensor([1e6, 1e6, 1e6, 0.1, 0.1, 0.1, 0.1, 0.1])
-    group = torch.tensor([0, 0, 0, 1, 1, 1, 1, 1])
-    laid = populations(values, values, weight, group)
-    assert laid.quantile(laid.prediction, 0.5).flatten().tolist() == [6.0, 4.0]
-
-
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_the_median_of_many_samples(dtype: torch.dtype) -> None:
-    """The rounding of their total is not taken for half of a sample."""
-    generator = torch.Generator().manual_seed(6)
-    values = torch.randperm(100_000, generator=generator).to(dtype)
-    weight = torch.randint(1, 5, (100_000,), generator=generator).to(dtype)
-    weight[0] += weight.sum() % 2
-    medians = []
-    for unit in (1.0, 0.1):
-        laid = populations(values, values, weight * unit)
-        medians.append(laid.quantile(laid.prediction, 0.5).item())
-    assert medians[0] == medians[1]
 
 
 @settings(max_examples=100)

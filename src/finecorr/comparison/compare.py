@@ -55,8 +55,8 @@ class Comparison:
     findings: dict[str, pages.Findings]
     """For each target."""
     suspects: pd.DataFrame | None
-    """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss sets outliers
-    aside."""
+    """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss weighs
+    labels."""
     failures: Sequence[Failure]
     within: str | None = None
     """The column within whose groups some measures are."""
@@ -78,7 +78,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     Those that are finished are not repeated, and those that were interrupted go on. The folder also
     gets `results.csv` (each measure of each training), `predictions.parquet`, `summary.md` and
     `summary.tex` (the table with intervals and corrected p-values) and the page, `report.html`; and
-    where some of the losses set outliers aside, `suspects.csv`: all labels that were tested on,
+    where some of the losses weigh labels, `suspects.csv`: all labels that were tested on,
     those first that the predictions of these losses contradict most.
 
     Raises:
@@ -143,7 +143,7 @@ def explain(failure: Failure) -> str:
 
 
 def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | None:
-    robust = {run.loss for run in runs if run.training.build_loss().sets_outliers_aside}
+    robust = {run.loss for run in runs if run.training.build_loss().weighs_labels}
     chosen = predictions[predictions["loss"].isin(robust)]
     return None if chosen.empty else suspect_labels(chosen)
 

@@ -97,7 +97,7 @@ def suspect_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     """All labels, those first that the predictions contradict most.
 
     Args:
-        predictions: by losses that set outliers aside: `loss`, `fold`, `seed`, `row`, `image`,
+        predictions: by losses that weigh labels: `loss`, `fold`, `seed`, `row`, `image`,
             `group`, `target`, `truth` and `prediction`. Of several for a label the mean counts.
 
     Returns:

@@ -26,7 +26,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
     seen them contradict most.
 
     The subjects are cross-validated as in a comparison, which `options.out` becomes. The models are
-    trained as the run was, with its loss if it sets outliers aside and else with `robust_pearson`:
+    trained as the run was, with its loss if it weighs labels and else with `robust_pearson`:
     any other learns wrong labels, too.
 
     Args:
@@ -47,7 +47,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
     if not config:
         raise InputError(f"{run} does not say how it was trained: {CONFIG} is missing")
     training = _options(TrainingOptions, config)
-    if not training.build_loss().sets_outliers_aside:
+    if not training.build_loss().weighs_labels:
         training = replace(training, loss=_ROBUST, loss_options={})
     # Folds are drawn from all rows.
     table = replace(model.table, split_column=None)
@@ -67,7 +67,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
 def _of_comparison(folder: Path) -> pd.DataFrame:
     if not (folder / SUSPECTS).is_file():
         raise InputError(
-            f"no loss of the comparison {folder} sets outliers aside: add {_ROBUST} to its --losses"
+            f"no loss of the comparison {folder} weighs labels: add {_ROBUST} to its --losses"
         )
     names, numbers = ["image", "group", "target"], ["label", "prediction", "score"]
     suspects = read_record(folder / SUSPECTS, names, numbers, ["row"])

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from finecorr.functional.moments import Populations, populations
 
+LEAST_STD = 0.1
+"""Of features whose gradient is their own; see `bounded`."""
+
 
 def feature_batch(
     features: Tensor,
@@ -43,6 +46,23 @@ def feature_batch(
     features = features.to(batch.target.dtype)
     features = features if batch.order is None else features[batch.order]
     return batch, torch.where((batch.weight > 0).any(1, keepdim=True), features, 0)
+
+
+def bounded(features: Tensor, batch: Populations) -> Tensor:
+    """The same features, with a bound for the gradient of a loss that does not change with their
+    scale: where their standard deviation (the root of the mean variance over the dimensions, of the
+    samples that take part) is below 0.1, it is that of features of 0.1.
+
+    Such a gradient is the larger the smaller they are, and pushes them apart; with a fixed learning
+    rate that can go on without end.
+    """
+    part = (batch.weight > 0).any(1, keepdim=True).to(features.dtype)
+    count = part.sum().clamp(min=1)
+    deviation = features.detach() - (part * features.detach()).sum(0) / count
+    variance = ((part * deviation.square()).sum(0) / count).mean()
+    return features.detach() + (variance.sqrt() / LEAST_STD).clamp(max=1) * (
+        features - features.detach()
+    )
 
 
 def directions(features: Tensor) -> Tensor:

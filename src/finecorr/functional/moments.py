@@ -6,7 +6,7 @@ populations are `(groups, targets)`; values of the samples are `(samples, target
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -95,26 +95,6 @@ class Populations:
         std = torch.where(constant, 0, root * 2 * unit)
         return Scores(deviation / self.expand(root), std, constant)
 
-    def quantile(self, values: Tensor, level: float) -> Tensor:
-        """Weighted quantiles; the mean of the lower and the upper one where they differ.
-
-        With equal weights and `level=0.5` it is the ordinary median.
-        """
-        values = torch.where(self.weight > 0, values, torch.inf)
-        values, order = values.sort(0)
-        if self.group is not None:
-            by_group = self.group[order].argsort(dim=0, stable=True)
-            values, order = values.gather(0, by_group), order.gather(0, by_group)
-        ranked = replace(self, weight=running_sum_terms(self.weight.gather(0, order)))
-        total = ranked.sum(ranked.weight)
-        reached = ranked.weight.cumsum(0) - self.expand(total.cumsum(0) - total)
-        beyond = reached - level * self.expand(total)
-        rounding = RUNNING_SUM_ROUNDING * self.expand(total)
-        largest = -ranked.minimum(-values)
-        lower = ranked.minimum(torch.where(beyond >= -rounding, values, torch.inf))
-        upper = ranked.minimum(torch.where(beyond > rounding, values, ranked.expand(largest)))
-        return lower + (upper - lower) / 2
-
     def defined(self) -> Tensor:
         """`(groups, targets)`: at least two labelled samples, and a target that is not constant."""
         return ~self.scores(self.target).constant
@@ -153,7 +133,8 @@ def populations(
     Args:
         prediction: `(n,)` or `(n, targets)`, floating point.
         target: the shape of `prediction`; NaN is a missing label.
-        weight: `(n,)`, non-negative, or None for equal weights.
+        weight: `(n,)`, or in the shape of `target` one of each label; non-negative. None for equal
+            weights.
         group: `(n,)` integers, or None for one group.
 
     Raises:
@@ -170,7 +151,8 @@ def populations(
     if weight is None:
         weights = labelled.to(dtype)
     else:
-        weights = torch.where(labelled, weight.detach().to(dtype)[:, None], 0)
+        given = weight.detach().to(dtype)
+        weights = torch.where(labelled, given if given.ndim == 2 else given[:, None], 0)
     present = weights > 0
     prediction, target = torch.where(present, prediction, 0), torch.where(present, target, 0)
     if group is None:
@@ -196,7 +178,8 @@ def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Ten
             f"{tuple(prediction.shape)} and {tuple(target.shape)}{hint}"
         )
     for name, tensor in (("weight", weight), ("group", group)):
-        if tensor is not None and tensor.shape != prediction.shape[:1]:
+        shapes = [prediction.shape[:1], *([prediction.shape] if name == "weight" else [])]
+        if tensor is not None and tensor.shape not in shapes:
             raise ValueError(
                 f"{name} must have the shape ({len(prediction)},), one value a sample, "
                 f"not {tuple(tensor.shape)}"

@@ -6,19 +6,17 @@ Regression" (Chen et al., MICCAI 2022, arXiv 2207.00347); the formulas are our o
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import (
-    LOG_EPSILON,
-    MAD_TO_STD,
-    PLAIN,
-    Terms,
-    closed_form_loss,
-)
+from finecorr.functional.closed_form import closed_form_loss
+from finecorr.functional.features import feature_batch
+from finecorr.functional.label_noise import believed
 from finecorr.functional.moments import Populations, Scores, populations
+
+LOG_EPSILON = 1e-4
+"""What is added to an error before its logarithm is taken: a batch of two, or one that is learnt by
+heart, has `PLC = 1`."""
 
 
 def pearson_loss(
@@ -47,54 +45,58 @@ def pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    return _loss(prediction, target, PLAIN, weight, group)
+    if weight is None and group is None:
+        loss = closed_form_loss(prediction, target, of_populations)
+        if loss is not None:
+            return loss
+    return of_populations(prediction, target, weight, group)
+
+
+def of_populations(
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """`pearson_loss`, whatever the batch is."""
+    batch = populations(prediction, target, weight, group)
+    truth, guess = batch.scores(batch.target), batch.scores(batch.prediction)
+    return batch.average(one_minus_correlation(batch, guess, truth), ~truth.constant)
 
 
 def robust_pearson_loss(
     prediction: Tensor,
     target: Tensor,
+    features: Tensor | None = None,
     *,
-    outlier_threshold: float | None = 3.5,
-    max_outlier_fraction: float = 0.3,
-    mean_weight: float = 0.5,
-    std_weight: float = 0.5,
-    outlier_weight: float = 0.0,
-    log: bool = True,
+    robust: bool = True,
     weight: Tensor | None = None,
     group: Tensor | None = None,
 ) -> Tensor:
-    """Pearson loss without the outliers, that also fixes the mean and the spread.
+    """Pearson loss that also fixes the mean and the spread, with each label weighed by how far it
+    is to be believed.
 
-    Over the samples that are not outliers (see `outliers`):
+    With those weights (see `finecorr.functional.label_weights`) in all moments,
 
-        log(1 - PLC + 1e-4) / 2
-        + mean_weight * ((mean(prediction) - mean(target)) / std(target))^2
-        + std_weight * ((std(prediction) - std(target)) / std(target))^2
+        log(1 - PLC + 1e-4) / 4 + log(mean((prediction - target)^2) / (2 var(target)) + 1e-4) / 4
 
-    and, as a mean over all samples, those that are not outliers counting as 0,
+    Why logarithms: with Gaussian noise, `log(1 - PLC^2) / 2` is the negative log-likelihood of the
+    targets given the predictions, per sample and up to a constant, with the affine map between them
+    and the noise's scale profiled out; `log(mean square) / 2` is the same where the map is known to
+    be the identity. The loss is the mean of both; `1 + PLC`, which hardly changes near the optimum,
+    is left out, so that a negative correlation is not as good as a positive one. The gradient of a
+    logarithm does not fade as PLC nears 1. As
 
-        + outlier_weight * huber((prediction - target) / std(target))
+        mean((p - y)^2) / (2 var y) = (1 - PLC) std p / std y
+                                      + ((mean p - mean y)^2 + (std p - std y)^2) / (2 var y)
 
-    with the mean and the standard deviations of those that are not; `huber(r)` is `r^2 / 2` up to
-    `|r| = 1` and `|r| - 1/2` beyond. With `log=False` the first term is `1 - PLC`; with
-    `outlier_threshold=None` and all weights 0 besides, this is `pearson_loss`.
-
-    Why half the logarithm: the Gaussian negative log-likelihood of the targets given the
-    predictions, per sample and up to a constant, with the affine map between them and the noise
-    scale profiled out, is `log(1 - PLC^2) / 2`; `1 + PLC`, which hardly changes near the optimum,
-    is left out, so that a negative correlation is not as good as a positive one. Its gradient does
-    not fade as PLC nears 1.
+    the second fixes mean and spread, the tighter, the smaller the noise is.
 
     Args:
         prediction: `(n,)` or `(n, targets)`, in the unit of `target`.
         target: the shape of `prediction`; NaN is a missing label.
-        outlier_threshold: robust standard deviations from the median residual beyond which a
-            sample is an outlier; None for no outliers.
-        max_outlier_fraction: the largest share of the weight of a group that may be set aside.
-        mean_weight: weight of the squared difference of means; non-negative.
-        std_weight: weight of the squared difference of standard deviations; non-negative.
-        outlier_weight: weight of the bounded pull of the outliers to their targets; non-negative.
-        log: whether to take half the logarithm of `1 - PLC`.
+        features: `(n, d)`, for the label weights; no gradient is taken of them.
+        robust: whether labels have weights.
         weight: `(n,)`, non-negative: how much each sample counts.
         group: `(n,)` integers: everything is within each group, averaged by the groups' weights.
 
@@ -102,106 +104,23 @@ def robust_pearson_loss(
         A scalar, the mean over targets. What is undefined is left out, as in `pearson_loss`.
 
     Raises:
-        ValueError, TypeError: see `finecorr.functional.moments.populations`; or an option is out
-            of its range.
+        ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    for name, value in (
-        ("mean_weight", mean_weight),
-        ("std_weight", std_weight),
-        ("outlier_weight", outlier_weight),
-    ):
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} must be finite and not negative, not {value}")
-    _check_outlier_options(outlier_threshold, max_outlier_fraction)
-    terms = Terms(
-        outlier_threshold, max_outlier_fraction, mean_weight, std_weight, outlier_weight, log
-    )
-    return _loss(prediction, target, terms, weight, group)
+    if features is None:
+        batch = populations(prediction, target, weight, group)
+    else:
+        batch, features = feature_batch(features, prediction, target, weight, group)
+    return log_errors(believed(batch, features) if robust else batch)
 
 
-def _loss(
-    prediction: Tensor, target: Tensor, terms: Terms, weight: Tensor | None, group: Tensor | None
-) -> Tensor:
-    if weight is None and group is None:
-        loss = closed_form_loss(prediction, target, terms, _general_loss)
-        if loss is not None:
-            return loss
-    return _general_loss(prediction, target, terms, weight, group)
-
-
-def _general_loss(
-    prediction: Tensor,
-    target: Tensor,
-    terms: Terms,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Tensor:
-    batch = populations(prediction, target, weight, group)
-    outlier = _outliers(batch, terms.outlier_threshold, terms.max_outlier_fraction)
-    normal = replace(batch, weight=torch.where(outlier, 0, batch.weight))
-    truth, guess = normal.scores(normal.target), normal.scores(normal.prediction)
-    residual = batch.prediction - batch.target
+def log_errors(batch: Populations) -> Tensor:
+    """Half the mean of the logarithms of `1 - PLC` and of the squared error that goes with it."""
+    truth, guess = batch.scores(batch.target), batch.scores(batch.prediction)
     unit = torch.where(truth.constant, 1, truth.std)
-
-    loss = one_minus_correlation(normal, guess, truth)
-    if terms.log:
-        loss = (loss + LOG_EPSILON).log() / 2
-    if terms.mean_weight:
-        loss = loss + terms.mean_weight * square(normal.mean(residual) / unit)
-    if terms.std_weight:
-        loss = loss + terms.std_weight * square(guess.std / unit - 1)
-    if terms.outlier_weight:
-        standardised = residual / batch.expand(unit)
-        pull = torch.nn.functional.huber_loss(
-            standardised, torch.zeros_like(standardised), reduction="none"
-        )
-        loss = loss + terms.outlier_weight * batch.mean(torch.where(outlier, pull, 0))
+    error = batch.mean(square((batch.prediction - batch.target) / batch.expand(unit))) / 2
+    correlation = one_minus_correlation(batch, guess, truth)
+    loss = ((correlation + LOG_EPSILON).log() + (error + LOG_EPSILON).log()) / 4
     return batch.average(loss, ~truth.constant)
-
-
-def outliers(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    outlier_threshold: float | None = 3.5,
-    max_outlier_fraction: float = 0.3,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Tensor:
-    """Which samples are outliers: boolean, in the shape of `target`.
-
-    With the residual `e = prediction - target`, an outlier lies further than `outlier_threshold`
-    robust standard deviations, `1.4826 * median |e - median(e)|`, from the median residual. At
-    most `max_outlier_fraction` of the weight of each group is set aside, the furthest first.
-    Nothing is set aside where the robust standard deviation is 0, or where fewer than two
-    different targets would be left.
-
-    Arguments and errors are those of `robust_pearson_loss`.
-    """
-    _check_outlier_options(outlier_threshold, max_outlier_fraction)
-    batch = populations(prediction, target, weight, group)
-    outlier = _outliers(batch, outlier_threshold, max_outlier_fraction)
-    return batch.restore(outlier).reshape(target.shape)
-
-
-def _check_outlier_options(threshold: float | None, max_fraction: float) -> None:
-    if threshold is not None and not threshold > 0:
-        raise ValueError(f"outlier_threshold must be positive or None, not {threshold}")
-    if not 0 <= max_fraction < 1:
-        raise ValueError(f"max_outlier_fraction must be in [0, 1), not {max_fraction}")
-
-
-def _outliers(batch: Populations, threshold: float | None, max_fraction: float) -> Tensor:
-    if threshold is None or max_fraction == 0:
-        return torch.zeros_like(batch.weight, dtype=torch.bool)
-    residual = batch.prediction.detach() - batch.target
-    distance = (residual - batch.expand(batch.quantile(residual, 0.5))).abs()
-    robust_std = MAD_TO_STD * batch.quantile(distance, 0.5)
-    limit = torch.maximum(threshold * robust_std, batch.quantile(distance, 1 - max_fraction))
-    limit = torch.where(robust_std > 0, limit, torch.inf)
-    outlier = (distance > batch.expand(limit)) & (batch.weight > 0)
-    left = replace(batch, weight=torch.where(outlier, 0, batch.weight))
-    return outlier & batch.expand(left.defined())
 
 
 def square(values: Tensor) -> Tensor:

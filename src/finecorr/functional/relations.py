@@ -72,6 +72,22 @@ def anchor_samples(batch: Populations, truth: Scores) -> Samples:
     )
 
 
+def distances(points: Tensor, others: Tensor) -> Tensor:
+    """`(points, others)`: Euclidean, without a gradient; equal ones where they are exactly equal.
+
+    In units of the largest entry, so that squares neither overflow nor vanish.
+    """
+    points, others, dtype = points.detach(), others.detach(), points.dtype
+    largest = others.abs().amax()
+    unit = torch.where(largest > 0, largest, 1)
+    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+        kind = _kind(points, "euclidean")
+        if kind == "products":
+            points, others = points.double(), others.double()
+        found = _similarities(points[None] / unit, others[None] / unit, kind)
+    return -found[0].to(dtype)
+
+
 class _RelationLoss(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from finecorr.functional.features import feature_batch
+from finecorr.functional.moments import Populations
 from finecorr.functional.relations import (
     Relation,
     Samples,
@@ -77,7 +78,11 @@ def similarity_correlation_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    batch, features = feature_batch(features, None, target, weight, group)
+    return similarity_correlation(*feature_batch(features, None, target, weight, group), log)
+
+
+def similarity_correlation(batch: Populations, features: Tensor, log: bool = True) -> Tensor:
+    """The loss of the batch's samples, which have these features."""
     # Both in a range where neither squares nor quotients overflow or vanish.
     truth = batch.scores(batch.target)
     scores = torch.where(batch.weight > 0, truth.values, 0)

@@ -34,8 +34,9 @@ class Loss(nn.Module):
     """Whether a low loss means predictions in the unit of the target. Otherwise they need a linear
     calibration."""
 
-    sets_outliers_aside: bool = False
-    """Whether samples that contradict their targets may be left out; `outliers` tells which."""
+    weighs_labels: bool = False
+    """Whether labels that the predictions contradict may count less; `label_weights` tells how
+    much."""
 
     ranks_features_alone: ClassVar[bool] = False
     """Whether the predictions get no gradient where features are given."""
@@ -54,19 +55,21 @@ class Loss(nn.Module):
     ) -> Tensor:
         raise NotImplementedError
 
-    def outliers(
+    def label_weights(
         self,
         prediction: Tensor,
         target: Tensor,
+        features: Tensor | None = None,
         *,
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        """Which samples are left out at the present `progress`: boolean, in the shape of `target`.
+        """How far each label is believed at the present `progress`, from 0 to 1: in the shape of
+        `target`, without a gradient.
 
         The arguments are those of `forward`.
         """
-        return torch.zeros_like(target, dtype=torch.bool)
+        return torch.ones_like(prediction.detach())
 
 
 class PredictionLoss(Loss):
@@ -93,67 +96,34 @@ class PredictionLoss(Loss):
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
 
 
-class OutlierLoss(Loss):
-    """A loss that can leave out the samples which contradict their targets.
+class RobustLoss(Loss):
+    """A loss that can weigh labels by how far they are to be believed.
 
     Args:
-        outlier_threshold, max_outlier_fraction: see `finecorr.functional.outliers`.
-        warmup: outliers are set aside from this `progress` on, when the predictions have come
-            near the scale of the targets.
+        robust: whether it does; see `finecorr.functional.label_weights`.
+        warmup: from this `progress` on, when the predictions have come near the scale of the
+            targets.
         options: of the class that this one is combined with.
     """
 
-    def __init__(
-        self,
-        *,
-        outlier_threshold: float | None,
-        max_outlier_fraction: float,
-        warmup: float,
-        **options: Any,
-    ) -> None:
+    def __init__(self, *, robust: bool, warmup: float, **options: Any) -> None:
         super().__init__(**options)
-        self.outlier_threshold = outlier_threshold
-        self.max_outlier_fraction = max_outlier_fraction
+        self.robust = self.weighs_labels = robust
         self.warmup = warmup
-        self.sets_outliers_aside = outlier_threshold is not None
 
-    def outliers(
+    def is_robust(self) -> bool:
+        """Whether labels are weighed at the present `progress`."""
+        return self.robust and self.progress >= self.warmup
+
+    def label_weights(
         self,
         prediction: Tensor,
         target: Tensor,
+        features: Tensor | None = None,
         *,
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        return self._outliers(prediction, target, weight, group)
-
-    def normal_targets(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        """The targets, NaN where they are set aside."""
-        if self.present_threshold() is None:
-            return target
-        outlier = self._outliers(prediction, target, weight, group)
-        dtype = torch.promote_types(prediction.dtype, target.dtype)
-        return torch.where(outlier, torch.nan, target.to(dtype))
-
-    def present_threshold(self) -> float | None:
-        """The threshold at the present `progress`."""
-        return self.outlier_threshold if self.progress >= self.warmup else None
-
-    def _outliers(
-        self, prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None
-    ) -> Tensor:
-        return functional.outliers(
-            prediction,
-            target,
-            outlier_threshold=self.present_threshold(),
-            max_outlier_fraction=self.max_outlier_fraction,
-            weight=weight,
-            group=group,
-        )
+        if not self.is_robust():
+            return super().label_weights(prediction, target)
+        return functional.label_weights(prediction, target, features, weight=weight, group=group)

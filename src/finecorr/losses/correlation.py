@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,10 +11,8 @@ from finecorr import functional
 from finecorr.functional.pairwise import MARGIN, PairLoss
 from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
-from finecorr.losses.base import Loss, OutlierLoss, PredictionLoss
+from finecorr.losses.base import Loss, PredictionLoss, RobustLoss
 from finecorr.losses.memory import Batch, Memory
-
-Local = Literal["correlation", "rank"]
 
 
 class PearsonLoss(PredictionLoss):
@@ -71,14 +68,13 @@ class PairwiseRankLoss(PredictionLoss):
         super().__init__(kind=kind, margin=margin)
 
 
-class RobustPearsonLoss(OutlierLoss):
-    """Pearson correlation, mean and spread, without outliers.
+class RobustPearsonLoss(RobustLoss):
+    """Pearson correlation, mean and spread, with each label weighed by how far it is believed.
 
     Args:
-        outlier_threshold, max_outlier_fraction, mean_weight, std_weight, outlier_weight, log:
-            see `finecorr.functional.robust_pearson_loss`.
-        warmup: outliers are set aside from this `progress` on, when the predictions have come
-            near the scale of the targets.
+        robust: whether labels have weights; see `finecorr.functional.robust_pearson_loss`.
+        warmup: labels have weights from this `progress` on, when the predictions have come near
+            the scale of the targets.
         memory: a correlation over a few samples is mostly chance. A smaller batch is filled up to
             this number with the latest samples, of which no gradient is taken; that of the batch
             is multiplied by the number of samples over those of the batch. Only in training mode
@@ -86,29 +82,9 @@ class RobustPearsonLoss(OutlierLoss):
             but `memory.state()` tells it, for a training that is to go on exactly as it was.
     """
 
-    def __init__(
-        self,
-        *,
-        outlier_threshold: float | None = 3.5,
-        max_outlier_fraction: float = 0.3,
-        mean_weight: float = 0.5,
-        std_weight: float = 0.5,
-        outlier_weight: float = 0.0,
-        log: bool = True,
-        warmup: float = 0.05,
-        memory: int = 64,
-    ) -> None:
-        super().__init__(
-            outlier_threshold=outlier_threshold,
-            max_outlier_fraction=max_outlier_fraction,
-            warmup=warmup,
-        )
+    def __init__(self, *, robust: bool = True, warmup: float = 0.05, memory: int = 64) -> None:
+        super().__init__(robust=robust, warmup=warmup)
         self.memory = Memory(memory)
-        self.mean_weight = mean_weight
-        self.std_weight = std_weight
-        self.outlier_weight = outlier_weight
-        self.log = log
-        self.fixes_scale = mean_weight > 0 and std_weight > 0
 
     def forward(
         self,
@@ -131,28 +107,31 @@ class RobustPearsonLoss(OutlierLoss):
         return functional.robust_pearson_loss(
             batch.prediction,
             batch.target,
-            outlier_threshold=self.present_threshold(),
-            max_outlier_fraction=self.max_outlier_fraction,
-            mean_weight=self.mean_weight,
-            std_weight=self.std_weight,
-            outlier_weight=self.outlier_weight,
-            log=self.log,
+            batch.features,
+            robust=self.is_robust(),
             weight=batch.weight,
             group=batch.group,
         )
 
-    def outliers(
+    def label_weights(
         self,
         prediction: Tensor,
         target: Tensor,
+        features: Tensor | None = None,
         *,
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        batch = Batch(prediction, target, None, weight, group)
+        batch = Batch(prediction, target, features, weight, group)
         if self.training:
             batch = self.memory.fill(batch)
-        found = self._outliers(batch.prediction, batch.target, batch.weight, batch.group)
+        found = super().label_weights(
+            batch.prediction,
+            batch.target,
+            batch.features,
+            weight=batch.weight,
+            group=batch.group,
+        )
         return found[: len(prediction)]
 
 
@@ -215,74 +194,29 @@ class SimilarityRankLoss(Loss):
 class FineGrainedCorrelationLoss(RobustPearsonLoss):
     """Robust Pearson on the global level, similarities of the features on the local one.
 
-        robust_pearson_loss + rank_weight * similarity_correlation_loss
-
-    The local level leaves out the samples that the robust Pearson loss sets aside, so that a group
-    weighs there what its other samples do. Without features there is no local level, and this is
-    the robust Pearson loss: on the predictions themselves it would say what that has said.
-
-    With `local="rank"`, the local level is `similarity_rank_loss`, from coarse to fine: near or
-    far at the start, the exact order at the end.
-
-    The idea is that of "Fine-grained Correlation Loss for Regression" (Chen et al., MICCAI 2022,
-    arXiv 2207.00347); the formulas are our own.
+    See `finecorr.functional.fine_grained_loss`. Without features there is no local level, and this
+    is the robust Pearson loss: on the predictions themselves it would say what that has said.
 
     Args:
         rank_weight: weight of the local level; non-negative.
-        local: "correlation" or "rank".
-        levels, temperature, similarity: of "rank", see `finecorr.functional.similarity_rank_loss`;
-            `levels` are taken one after another, in equal parts of the training.
         robust_pearson: the options of `RobustPearsonLoss`.
     """
 
-    def __init__(
-        self,
-        *,
-        rank_weight: float = 1.0,
-        local: Local = "correlation",
-        levels: Sequence[int | None] = (2, 4, 8, 16, 32, None),
-        temperature: float = 0.1,
-        similarity: Similarity = "cosine",
-        **robust_pearson: Any,
-    ) -> None:
+    def __init__(self, *, rank_weight: float = 1.0, **robust_pearson: Any) -> None:
         super().__init__(**robust_pearson)
         if not 0 <= rank_weight < float("inf"):
             raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
-        if local not in get_args(Local):
-            raise ValueError(f"local must be one of {', '.join(get_args(Local))}, not {local!r}")
-        if not levels:
-            raise ValueError("levels must not be empty")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be positive, not {temperature}")
         self.rank_weight = rank_weight
-        self.local = local
-        self.levels = tuple(levels)
-        self.temperature = temperature
-        self.similarity = similarity
-
-    def present_levels(self) -> int | None:
-        """The number of levels at the present `progress`."""
-        return self.levels[min(int(self.progress * len(self.levels)), len(self.levels) - 1)]
 
     def of_population(self, batch: Batch) -> Tensor:
-        loss = super().of_population(batch)
-        if self.rank_weight == 0 or batch.features is None:
-            return loss
-        normal = self.normal_targets(
-            batch.prediction, batch.target, weight=batch.weight, group=batch.group
+        if batch.features is None:
+            return super().of_population(batch)
+        return functional.fine_grained_loss(
+            batch.prediction,
+            batch.target,
+            batch.features,
+            rank_weight=self.rank_weight,
+            robust=self.is_robust(),
+            weight=batch.weight,
+            group=batch.group,
         )
-        if self.local == "correlation":
-            local = functional.similarity_correlation_loss(
-                batch.features, normal, weight=batch.weight, group=batch.group
-            )
-        else:
-            local = functional.similarity_rank_loss(
-                batch.features,
-                normal,
-                levels=self.present_levels(),
-                temperature=self.temperature,
-                similarity=self.similarity,
-                weight=batch.weight,
-                group=batch.group,
-            )
-        return loss + self.rank_weight * local

@@ -9,31 +9,19 @@ from torch import Tensor
 from finecorr import functional
 from finecorr.functional import baselines
 from finecorr.functional.baselines.focal import Activation
-from finecorr.losses.base import OutlierLoss, PredictionLoss
+from finecorr.losses.base import PredictionLoss, RobustLoss
 
 
-class PointwiseLoss(OutlierLoss, PredictionLoss):
-    """A loss of predictions, of the samples that are not outliers.
+class PointwiseLoss(RobustLoss, PredictionLoss):
+    """A loss of predictions, which can weigh labels.
 
     Args:
         log: as in `finecorr.functional.mse_loss`.
-        outlier_threshold, max_outlier_fraction, warmup: see `finecorr.losses.base.OutlierLoss`.
+        robust, warmup: see `finecorr.losses.base.RobustLoss`.
     """
 
-    def __init__(
-        self,
-        *,
-        log: bool = False,
-        outlier_threshold: float | None = None,
-        max_outlier_fraction: float = 0.3,
-        warmup: float = 0.05,
-    ) -> None:
-        super().__init__(
-            outlier_threshold=outlier_threshold,
-            max_outlier_fraction=max_outlier_fraction,
-            warmup=warmup,
-            log=log,
-        )
+    def __init__(self, *, log: bool = False, robust: bool = False, warmup: float = 0.05) -> None:
+        super().__init__(robust=robust, warmup=warmup, log=log)
 
     def forward(
         self,
@@ -44,8 +32,12 @@ class PointwiseLoss(OutlierLoss, PredictionLoss):
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        normal = self.normal_targets(prediction, target, weight=weight, group=group)
-        return super().forward(prediction, normal, weight=weight, group=group)
+        if self.is_robust():
+            believed = self.label_weights(prediction, target, features, weight=weight, group=group)
+            if weight is not None:
+                believed = believed * (weight if believed.ndim == 1 else weight[:, None])
+            weight = believed
+        return super().forward(prediction, target, weight=weight, group=group)
 
 
 class MSELoss(PointwiseLoss):

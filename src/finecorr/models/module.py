@@ -74,21 +74,21 @@ class RegressionModule(L.LightningModule):
         torch.manual_seed(int(place.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The `loss`, and which samples it set aside, `outlier`: `(n, targets)`."""
+        """The `loss`, and how far it believed the labels, `label_weight`: `(n, targets)`."""
         self.loss.progress = self.global_step / self.trainer.estimated_stepping_batches
         scores, features = self.regressor.scores(batch["image"])
         target = self.regressor.standardised(batch["target"])
         weight = batch["weight"]
         ranked = None if self.loss.ranks_features_alone else features
         # First, as the loss remembers the batch.
-        outlier = self.loss.outliers(scores, target, weight=weight)
+        believed = self.loss.label_weights(scores, target, ranked, weight=weight)
         loss: Tensor = self.loss(scores, target, ranked, weight=weight)
         if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
             self._targets.update(target)
             self._weights.update(weight)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
-        return {"loss": loss, "outlier": outlier}
+        return {"loss": loss, "label_weight": believed}
 
     def on_validation_epoch_start(self) -> None:
         # By the epoch's training batches, so that validation sees predictions in their unit and,

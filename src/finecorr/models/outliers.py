@@ -1,4 +1,4 @@
-"""Which training labels the loss set aside as outliers, and how often."""
+"""How far the loss believed the training labels, and how often it set them aside."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 
 FILE = "outliers.csv"
+SET_ASIDE = 0.5
+"""The label weight below which a label is set aside."""
 
 
 class OutlierCount(L.Callback):
     """Counts, for each label, how often it was trained on, which is once in an epoch for each image
-    of its row, and how often the loss set it aside.
+    of its row, how often the loss set it aside, and the sum of its weights.
 
     It goes into the checkpoints, so that an interrupted training counts on.
 
@@ -32,6 +34,8 @@ class OutlierCount(L.Callback):
 
     def __init__(self, rows: int, targets: int) -> None:
         self.set_aside = torch.zeros(rows, targets, dtype=torch.long)
+        """`(rows, targets)`"""
+        self.weight = torch.zeros(rows, targets)
         """`(rows, targets)`"""
         self.epochs = torch.zeros(rows, dtype=torch.long)
         """`(rows,)`: how often the row was in a batch."""
@@ -45,22 +49,27 @@ class OutlierCount(L.Callback):
         batch_idx: int,
     ) -> None:
         device = pl_module.device
-        self.set_aside, self.epochs = self.set_aside.to(device), self.epochs.to(device)
+        self.set_aside, self.weight = self.set_aside.to(device), self.weight.to(device)
+        self.epochs, weight = self.epochs.to(device), outputs["label_weight"]
         # A row may have several images in a batch.
-        self.set_aside.index_add_(0, batch["row"], outputs["outlier"].long())
+        self.set_aside.index_add_(0, batch["row"], (weight < SET_ASIDE).long())
+        self.weight.index_add_(0, batch["row"], weight.to(self.weight.dtype))
         self.epochs.index_add_(0, batch["row"], torch.ones_like(batch["row"]))
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"set_aside": self.set_aside.cpu(), "epochs": self.epochs.cpu()}
+        counted = {"set_aside": self.set_aside, "weight": self.weight, "epochs": self.epochs}
+        return {name: values.cpu() for name, values in counted.items()}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
-        self.set_aside, self.epochs = state_dict["set_aside"], state_dict["epochs"]
+        self.set_aside, self.weight = state_dict["set_aside"], state_dict["weight"]
+        self.epochs = state_dict["epochs"]
 
 
 def outlier_table(
     count: OutlierCount, table: ImageTable, labels: NDArray[np.float64]
 ) -> pd.DataFrame:
-    """The labels that were trained on, those first that were set aside in the most epochs.
+    """The labels that were trained on, those first that were set aside in the most epochs, and of
+    these the least believed.
 
     Args:
         count: of the training.
@@ -68,8 +77,8 @@ def outlier_table(
         labels: `(rows, targets)` that were trained with, in the table's unit.
 
     Returns:
-        `row`, `image`, `group`, `target`, `label`, `set_aside` (in how many epochs) and `epochs`
-        (of how many).
+        `row`, `image`, `group`, `target`, `label`, `set_aside` (in how many epochs), `epochs`
+        (of how many) and `weight` (the mean over them).
     """
     set_aside, epochs = count.set_aside.cpu().numpy(), count.epochs.cpu().numpy()
     rows, targets = np.nonzero(np.isfinite(labels) & (epochs > 0)[:, None])
@@ -82,14 +91,15 @@ def outlier_table(
             "label": labels[rows, targets],
             "set_aside": set_aside[rows, targets],
             "epochs": epochs[rows],
+            "weight": count.weight.cpu().numpy()[rows, targets] / epochs[rows],
         }
     )
-    return frame.sort_values("set_aside", ascending=False, kind="stable")
+    return frame.sort_values(["set_aside", "weight"], ascending=[False, True], kind="stable")
 
 
 def read_outliers(run: Path) -> pd.DataFrame:
     """`row`, `target`, `label`, `set_aside` and `epochs`, as a run has written them; nothing where
-    its loss sets none aside, or where nothing is left of the run but its model."""
+    its loss weighs none, or where nothing is left of the run but its model."""
     columns = ["row", "target", "label", "set_aside", "epochs"]
     if not (run / FILE).exists():
         return pd.DataFrame(columns=columns)

@@ -82,7 +82,8 @@ class Regressor(nn.Module):
         self.target_std.copy_(torch.from_numpy(np.nanstd(targets, axis=0)))
 
     def calibrate(self, scores: Tensor, target: Tensor, weight: Tensor) -> None:
-        """Fits the line from scores to standardised targets, by weighted least squares."""
+        """Fits the line from scores to standardised targets, by weighted least squares; `weight` is
+        `(n,)`, or `(n, targets)`."""
         batch = populations(scores.double(), target.double(), weight.double())
         guess, truth = batch.scores(batch.prediction), batch.scores(batch.target)
         spread = torch.where(guess.constant, 1, guess.std)

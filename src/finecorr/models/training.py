@@ -191,7 +191,7 @@ class Trained:
     regressor: Regressor
     """As it is at the end; with `patience`, as it was at the best validation SRCC."""
     outliers: OutlierCount | None
-    """Which training labels the loss set aside, if it sets outliers aside."""
+    """How far the loss believed the training labels, if it weighs them."""
 
 
 class Interrupted(Exception):
@@ -296,7 +296,7 @@ def train(
     last = ModelCheckpoint(checkpoints, "last", enable_version_counter=False)
     callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
     outliers = None
-    if module.loss.sets_outliers_aside:
+    if module.loss.weighs_labels:
         outliers = OutlierCount(data.dataset.table_rows, regressor.architecture.targets)
         callbacks.append(outliers)
     window = options.average * options.epochs * data.steps_per_epoch
@@ -380,15 +380,14 @@ def predict(
 
 
 def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
-    """On the training rows, without outliers: whatever the loss, a training may end with a bias."""
+    """On the training rows, by label weights: whatever the loss, a training may end with a bias."""
     scores = torch.from_numpy(_outputs(regressor, data.dataset, data.indices["train"]).scores)
     target = regressor.standardised(torch.from_numpy(data.training_targets()))
     weight = torch.from_numpy(data.dataset.weights[data.indices["train"]])
-    fitted = target
+    believed = torch.ones_like(target)
     for _ in range(_CALIBRATION_STEPS):
-        regressor.calibrate(scores, fitted, weight)
-        outlier = functional.outliers(regressor.calibrated(scores), target, weight=weight)
-        fitted = target.masked_fill(outlier, torch.nan)
+        regressor.calibrate(scores, target, believed * weight[:, None])
+        believed = functional.label_weights(regressor.calibrated(scores), target, weight=weight)
 
 
 class _Outputs(NamedTuple):
