@@ -1,4 +1,4 @@
-"""Tables and figures of what `results.py`, `tables.py` and `suspects.py` have found.
+"""Tables and figures of what `results.py`, `tasks.py` and `suspects.py` have found.
 
     python benchmarks/report.py results
     python benchmarks/report.py docs/results --page docs/results.md
@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy import stats
 
+from finecorr.evaluation.comparison import holm
 from finecorr.evaluation.report.verdict import p_text
 from finecorr.files import replacing
 from results import ALIKE, MEDIAN, METRICS, REFERENCE, TASKS
@@ -75,6 +78,12 @@ FIGURES = {
 }
 COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
+WRONG = "-wrong-10"
+"""The end of the name of a task."""
+RANKED = (
+    *("mse", "mae", "huber", "mae@log", "pearson", "gradient_aligned", "rank_n_contrast"),
+    *("robust_pearson", "fine_grained"),
+)
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
@@ -105,8 +114,14 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     }
     if common:
         tables["shared"] = shared(common)
-    if (path := folder / "tables.csv").exists():
-        tables["tables"] = of_numbers(pd.read_csv(path))
+    quick = pd.DataFrame()
+    if (path := folder / "tasks.csv").exists():
+        quick = pd.read_csv(path)
+        for metric in ("PLCC", "SRCC"):
+            for is_wrong, kind in ((False, "as-they-are"), (True, "wrong-10")):
+                of_labels = quick[quick["task"].str.endswith(WRONG) == is_wrong]
+                tables[f"tasks-{metric}-{kind}"] = of_tasks(of_labels, metric)
+    tables["ranks"] = ranks(found, quick)
     if (path := folder / "suspects.csv").exists():
         tables["suspects"] = markdown(pd.read_csv(path))
     if (path := folder / "times.csv").exists():
@@ -197,17 +212,45 @@ def shared(tasks: dict[str, pd.DataFrame]) -> str:
     return markdown(pd.DataFrame(lines))
 
 
-def of_numbers(results: pd.DataFrame) -> str:
-    """Means over folds and seeds; of several seeds, with the standard errors of their means."""
-    seeds = results.groupby(["table", "loss", "seed"], sort=False)[["pearson", "spearman"]].mean()
-    means = seeds.groupby(["table", "loss"], sort=False).agg(["mean", "sem", "size"])
-    columns = {
-        name.capitalize(): means[name, "mean"].map("{:.4f}".format)
-        + means[name, "sem"].map(" ± {:.4f}".format, na_action="ignore").fillna("")
-        for name in seeds.columns
-    }
-    counts = means["pearson", "size"].rename("seeds")
-    return markdown(pd.DataFrame(columns).join(counts).reset_index())
+def of_tasks(results: pd.DataFrame, metric: str) -> str:
+    """A column for each task: means over the trainings, with p against fine_grained by a paired
+    t-test over these, after Holm's correction."""
+    columns = {}
+    for task, trainings in results.groupby("task", sort=False):
+        values = trainings.pivot_table(
+            index=["fold", "seed"], columns="loss", values=metric, sort=False
+        )
+        ours = values[REFERENCE]
+        p = holm(np.array([stats.ttest_rel(values[loss], ours).pvalue for loss in values.columns]))
+        columns[str(task).removesuffix(WRONG)] = {
+            loss: f"{values[loss].mean():.4f}" + ("" if loss == REFERENCE else f" ({p_text(each)})")
+            for loss, each in zip(values.columns, p, strict=True)
+        }
+    return markdown(pd.DataFrame(columns).rename_axis("loss").reset_index())
+
+
+def ranks(found: dict[str, pd.DataFrame], quick: pd.DataFrame) -> str:
+    """Mean ranks in SRCC over all tasks that have the losses of `RANKED`, and the difference of two
+    mean ranks that is more than chance for one pair in twenty by Nemenyi's test."""
+    rows = {}
+    for labels in ("as they are", "10 % wrong"):
+        wrong, values = labels != "as they are", []
+        for task, metrics in found.items():
+            of_srcc = metrics[metrics["metric"] == "SRCC"].set_index("loss")["value"]
+            if task.endswith(WRONG) == wrong and {*RANKED} <= {*of_srcc.index}:
+                values.append(of_srcc[list(RANKED)])
+        if len(quick):
+            chosen = quick[quick["task"].str.endswith(WRONG) == wrong]
+            means = chosen.groupby(["task", "loss"])["SRCC"].mean().unstack()
+            values += [row for _, row in means[list(RANKED)].iterrows()]
+        if values:
+            each = (-pd.DataFrame(values)).rank(axis=1)
+            count = len(RANKED)
+            width = stats.studentized_range.ppf(0.95, count, np.inf) / np.sqrt(2)
+            width *= np.sqrt(count * (count + 1) / (6 * len(each)))
+            name = f"{labels}, {len(each)} tasks (critical difference {width:.1f})"
+            rows[name] = each.mean().map("{:.2f}".format)
+    return markdown(pd.DataFrame(rows).rename_axis("loss").reset_index())
 
 
 def times(found: pd.DataFrame) -> str:

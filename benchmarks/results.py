@@ -61,14 +61,11 @@ LADDER: Losses = {
     "mse@log": {"log": True},
     "mae@log": {"log": True},
     "huber@log": {"log": True},
-    "mse@log-outliers": {"log": True, "outlier_threshold": 3.5},
-    "mae@log-outliers": {"log": True, "outlier_threshold": 3.5},
+    "mse@log-robust": {"log": True, "robust": True},
+    "mae@log-robust": {"log": True, "robust": True},
     "pearson": {},
-    "robust_pearson@mean-spread": {"log": False, "outlier_threshold": None},
-    "robust_pearson@log": {"outlier_threshold": None},
+    "robust_pearson@plain": {"robust": False},
     "robust_pearson": {},
-    "fine_grained@coarse": {"local": "rank", "levels": [2], "rank_weight": 0.15},
-    "fine_grained@coarse-to-fine": {"local": "rank", "rank_weight": 0.15},
     "fine_grained": {},
 }
 """From squared error to the whole loss, part by part."""
@@ -77,13 +74,10 @@ STEPS = {
     "mse@log": "mse",
     "mae@log": "mae",
     "huber@log": "huber",
-    "mse@log-outliers": "mse@log",
-    "mae@log-outliers": "mae@log",
-    "robust_pearson@mean-spread": "pearson",
-    "robust_pearson@log": "robust_pearson@mean-spread",
-    "robust_pearson": "robust_pearson@log",
-    "fine_grained@coarse": "robust_pearson",
-    "fine_grained@coarse-to-fine": "fine_grained@coarse",
+    "mse@log-robust": "mse@log",
+    "mae@log-robust": "mae@log",
+    "robust_pearson@plain": "pearson",
+    "robust_pearson": "robust_pearson@plain",
     "fine_grained": "robust_pearson",
 }
 """For each step of the ladder, the one below it."""
@@ -115,27 +109,10 @@ FULL_RIVALS: Losses = {
 }
 
 OPTIONS: Losses = {
-    "fine_grained@no-log": {"log": False},
-    "fine_grained@mean-spread-0.1": {"mean_weight": 0.1, "std_weight": 0.1},
-    "fine_grained@mean-spread-2": {"mean_weight": 2.0, "std_weight": 2.0},
-    "fine_grained@no-outliers": {"outlier_threshold": None},
-    "fine_grained@outliers-2.5": {"outlier_threshold": 2.5},
-    "fine_grained@outliers-5": {"outlier_threshold": 5.0},
-    # However near they are, so that the share alone limits how many.
-    "fine_grained@furthest-10-percent": {"outlier_threshold": 1e-6, "max_outlier_fraction": 0.1},
-    "fine_grained@furthest-30-percent": {"outlier_threshold": 1e-6, "max_outlier_fraction": 0.3},
-    "fine_grained@pull-0.3": {"outlier_weight": 0.3},
+    "fine_grained@plain": {"robust": False},
     "robust_pearson": {},
     "fine_grained@local-0.3": {"rank_weight": 0.3},
     "fine_grained@local-3": {"rank_weight": 3.0},
-    "fine_grained@rank": {"local": "rank"},
-    "fine_grained@rank-exact": {"local": "rank", "levels": [None]},
-    "fine_grained@rank-temperature-0.5": {"local": "rank", "temperature": 0.5},
-    "fine_grained@rank-euclidean": {
-        "local": "rank",
-        "similarity": "euclidean",
-        "temperature": 2.0,
-    },
     "fine_grained": {},
 }
 """What the parts of fine_grained need: its defaults, and one thing changed at a time."""
