@@ -360,7 +360,7 @@ def test_what_is_compared_has_its_name(tmp_path: Path) -> None:
     assert "the best view by SRCC" in text
     said = re.sub(r"<style>.*?</style>|<[^>]*>", "", text, flags=re.S)
     # What is a loss is still called so.
-    kept = {"The training losses have scales", "Labels that a robust loss left out"}
+    kept = {"The training losses have scales", "Labels to which a robust loss gave less"}
     for words in kept:
         assert words in said
         said = said.replace(words, "")
