@@ -110,21 +110,22 @@ def _student_t(batch: Populations, residual: Tensor, least: Tensor) -> Tensor:
     tried, targets = len(DEGREES), residual.shape[1]
     # One beside the other, as the columns of a batch with more targets.
     nu = residual.new_tensor(DEGREES).repeat_interleave(targets)
-    wide = replace(batch, weight=batch.weight.repeat(1, tried))
+    share = batch.weight / batch.expand(_positive(batch.sum(batch.weight)))
+    wide = replace(batch, weight=share.repeat(1, tried))
     values, least = residual.repeat(1, tried), least.square().repeat(1, tried)
     deviation, variance = values, torch.ones_like(least)
     for _ in range(STEPS):
-        pull = (nu + 1) / (nu + deviation.square() / wide.expand(variance))
-        deviation = values - wide.expand(wide.mean(pull * values) / _positive(wide.mean(pull)))
-        variance = _positive(torch.maximum(wide.mean(pull * deviation.square()), least))
+        pull = wide.weight * (nu + 1) / (nu + deviation.square() / wide.expand(variance))
+        deviation = values - wide.expand(wide.sum(pull * values) / _positive(wide.sum(pull)))
+        variance = _positive(torch.maximum(wide.sum(pull * deviation.square()), least))
     distance = deviation.square() / wide.expand(variance) / nu
     constants = [
         math.lgamma((n + 1) / 2) - math.lgamma(n / 2) - math.log(n * math.pi) / 2 for n in DEGREES
     ]
     likelihood = nu.new_tensor(constants).repeat_interleave(targets) - variance.log() / 2
-    likelihood = likelihood - (nu + 1) / 2 * wide.mean(distance.log1p())
-    share = (SAMPLES * likelihood).reshape(len(likelihood), tried, targets).softmax(1)
-    weights = wide.expand(share.flatten(1)) / (1 + distance)
+    likelihood = likelihood - (nu + 1) / 2 * wide.sum(wide.weight * distance.log1p())
+    likely = (SAMPLES * likelihood).reshape(len(likelihood), tried, targets).softmax(1)
+    weights = wide.expand(likely.flatten(1)) / (1 + distance)
     return weights.reshape(len(weights), tried, targets).sum(1)
 
 
