@@ -26,7 +26,7 @@ from scipy import stats
 from finecorr.evaluation.comparison import holm
 from finecorr.evaluation.report.verdict import p_text
 from finecorr.files import replacing
-from results import ALIKE, MEDIAN, METRICS, REFERENCE, TASKS
+from results import ALIKE, MEDIAN, METRICS, REFERENCE, SECOND_TABLE, TASKS
 
 MATRICES = {
     "wrong-labels": {
@@ -79,11 +79,12 @@ FIGURES = {
 COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
 WRONG = "-wrong-10"
-"""The end of the name of a task."""
+"""In the name of a task."""
 RANKED = (
     *("mse", "mae", "huber", "mae@log", "pearson", "gradient_aligned", "rank_n_contrast"),
     *("robust_pearson", "fine_grained"),
 )
+"""What is ranked over all tasks."""
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
@@ -230,27 +231,29 @@ def of_tasks(results: pd.DataFrame, metric: str) -> str:
 
 
 def ranks(found: dict[str, pd.DataFrame], quick: pd.DataFrame) -> str:
-    """Mean ranks in SRCC over all tasks that have the losses of `RANKED`, and the difference of two
-    mean ranks that is more than chance for one pair in twenty by Nemenyi's test."""
-    rows = {}
-    for labels in ("as they are", "10 % wrong"):
-        wrong, values = labels != "as they are", []
-        for task, metrics in found.items():
-            of_srcc = metrics[metrics["metric"] == "SRCC"].set_index("loss")["value"]
-            if task.endswith(WRONG) == wrong and {*RANKED} <= {*of_srcc.index}:
-                values.append(of_srcc[list(RANKED)])
-        if len(quick):
-            chosen = quick[quick["task"].str.endswith(WRONG) == wrong]
-            means = chosen.groupby(["task", "loss"])["SRCC"].mean().unstack()
-            values += [row for _, row in means[list(RANKED)].iterrows()]
-        if values:
-            each = (-pd.DataFrame(values)).rank(axis=1)
+    """Mean ranks in SRCC over the tasks that have the losses of `RANKED`, and how far two mean
+    ranks have to be apart for more than chance (5 %), by Nemenyi's test."""
+    tasks: dict[str, dict[str, float]] = {}
+    for task, metrics in found.items():
+        of_srcc = metrics[metrics["metric"] == "SRCC"]
+        values = tasks.setdefault(task.removesuffix(SECOND_TABLE), {})
+        values.update(zip(of_srcc["loss"], of_srcc["value"], strict=True))
+    if len(quick):
+        means = quick.groupby(["task", "loss"])["SRCC"].mean()
+        for task, loss, value in fields(means.reset_index(), "task", "loss", "SRCC"):
+            tasks.setdefault(task, {})[loss] = value
+    complete = {task: values for task, values in tasks.items() if values.keys() >= {*RANKED}}
+    columns = {}
+    for label, mark, has in (("as they are", "-wrong-", False), ("10 % wrong", WRONG, True)):
+        chosen = [values for task, values in complete.items() if (mark in task) == has]
+        if chosen:
+            each = (-pd.DataFrame(chosen)[list(RANKED)]).rank(axis=1)
             count = len(RANKED)
             width = stats.studentized_range.ppf(0.95, count, np.inf) / np.sqrt(2)
             width *= np.sqrt(count * (count + 1) / (6 * len(each)))
-            name = f"{labels}, {len(each)} tasks (critical difference {width:.1f})"
-            rows[name] = each.mean().map("{:.2f}".format)
-    return markdown(pd.DataFrame(rows).rename_axis("loss").reset_index())
+            name = f"{label}, {len(each)} tasks (critical difference {width:.1f})"
+            columns[name] = each.mean().map("{:.2f}".format)
+    return markdown(pd.DataFrame(columns).rename_axis("loss").reset_index())
 
 
 def times(found: pd.DataFrame) -> str:

@@ -234,6 +234,22 @@ class TestWhoTakesPart:
         assert case(batch).item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
     @every_loss
+    def test_a_weight_of_each_label(self, case: Case) -> None:
+        batch, weight = random_batch(2, targets=2), torch.rand(12, 2).double() + 0.1
+        columns = [
+            case(
+                replace(
+                    batch,
+                    prediction=batch.prediction[:, t],
+                    target=batch.target[:, t],
+                    weight=weight[:, t],
+                )
+            )
+            for t in (0, 1)
+        ]
+        assert_near(case(replace(batch, weight=weight)), torch.stack(columns).mean(), 1e-9)
+
+    @every_loss
     def test_a_target_without_labels_is_left_out(self, case: Case) -> None:
         batch = random_batch(2, targets=2)
         batch.target[:, 1] = torch.nan

@@ -131,9 +131,8 @@ def train(
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
     `logs/`, `model.safetensors`, for a loss that weighs labels `outliers.csv` (the training
     labels, in how many of the `epochs` each was `set_aside`, and its mean `weight`), and of the
-    test split
-    `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`. With a frozen network
-    its features are in `features/`, or in the folder `features` that several runs share.
+    test split `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`. With a frozen
+    network its features are in `features/`, or in the folder `features` that several runs share.
 
     Raises:
         InputError: an option, the table or an image is at fault; nothing was written.

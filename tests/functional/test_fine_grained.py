@@ -80,28 +80,19 @@ def test_the_values_of_bounded_features_are_theirs() -> None:
         assert torch.equal(bounded(few.features, samples), few.features)
 
 
-def test_learning_does_not_run_away() -> None:
-    """Plain SGD, at a rate at which the global level alone learns: without the bound, features that
-    start small are thrown out of any scale."""
+@pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-6])
+def test_learning_does_not_run_away(scale: float) -> None:
+    """Plain SGD on features that start small. Without the bound, those of 1e-4 are thrown to 150,
+    where nothing more is learnt: the loss stays at -0.4."""
     random = torch.Generator().manual_seed(0)
-    x = torch.randn(256, 10, generator=random)
-    y = (x[:, :3].sin().sum(1) + x[:, 3] * x[:, 4]).tanh()
-
-    def train(rank_weight: float) -> float:
-        torch.manual_seed(0)
-        first, head = torch.nn.Linear(10, 32), torch.nn.Linear(32, 1)
-        with torch.no_grad():
-            first.weight *= 1e-3
-        hidden = torch.nn.Sequential(first, torch.nn.ELU())
-        optimizer = torch.optim.SGD([*hidden.parameters(), *head.parameters()], 0.1, momentum=0.9)
-        for _ in range(200):
-            features = hidden(x)
-            loss = functional.fine_grained_loss(
-                head(features).squeeze(-1), y, features, rank_weight=rank_weight
-            )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        return functional.pearson_loss(head(hidden(x)).squeeze(-1), y).item()
-
-    assert train(1.0) < train(0.0) + 0.02
+    target = torch.randn(64, generator=random)
+    features = (scale * torch.randn(64, 8, generator=random)).requires_grad_()
+    samples = populations(target, target)
+    optimizer = torch.optim.SGD([features], 1.0, momentum=0.9)
+    for _ in range(100):
+        loss = functional.similarity_correlation_loss(bounded(features, samples), target)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert features.std() < 2
+    assert loss < -2.5

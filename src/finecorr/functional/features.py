@@ -48,6 +48,19 @@ def feature_batch(
     return batch, torch.where((batch.weight > 0).any(1, keepdim=True), features, 0)
 
 
+def batch_with_features(
+    features: Tensor | None,
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> tuple[Populations, Tensor | None]:
+    """`feature_batch`, or without features the batch alone."""
+    if features is None:
+        return populations(prediction, target, weight, group), None
+    return feature_batch(features, prediction, target, weight, group)
+
+
 def bounded(features: Tensor, batch: Populations) -> Tensor:
     """The same features, with a bound for the gradient of a loss that does not change with their
     scale: where their standard deviation (the root of the mean variance over the dimensions, of the

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from finecorr.functional.features import feature_batch
-from finecorr.functional.moments import Populations, populations
+from finecorr.functional.features import batch_with_features
+from finecorr.functional.moments import Populations
 from finecorr.functional.relations import CHUNK, distances
 
 DEGREES = (1.0, 1.5, 2.5, 4.0, 8.0, 20.0, 1000.0)
@@ -29,9 +29,11 @@ NEIGHBOURS = 8
 """Samples with which each one's residual is compared."""
 
 SHARED = 3.0
-"""Label weights fall to none as neighbours' residuals come to share a third of their variance."""
+"""Times what neighbours share is how much the weights are weakened: all are 1 where it is a third
+of the residuals' variance."""
 
 LEAST_WEIGHT = 1e-6
+"""A weight of 0 would be a missing label."""
 
 
 def label_weights(
@@ -77,10 +79,7 @@ def label_weights(
     Distribution, JASA 1989; P. A. P. Moran, Notes on Continuous Stochastic Phenomena, Biometrika
     1950.
     """
-    if features is None:
-        batch = populations(prediction, target, weight, group)
-    else:
-        batch, features = feature_batch(features, prediction, target, weight, group)
+    batch, features = batch_with_features(features, prediction, target, weight, group)
     return batch.restore(_belief(batch, features)).reshape(target.shape)
 
 
@@ -89,14 +88,14 @@ def believed(batch: Populations, features: Tensor | None) -> Populations:
     weighs what it did."""
     weight = batch.weight * _belief(batch, features)
     before, after = batch.sum(batch.weight), batch.sum(weight)
-    return replace(batch, weight=weight * batch.expand(before / torch.where(after > 0, after, 1)))
+    return replace(batch, weight=weight * batch.expand(before / _positive(after)))
 
 
 @torch.no_grad()
 def _belief(batch: Populations, features: Tensor | None) -> Tensor:
     """`(samples, targets)`; `features` are of the batch's samples."""
     truth = batch.scores(batch.target)
-    residual = batch.scores(torch.where(batch.weight > 0, batch.prediction - batch.target, 0))
+    residual = batch.scores(batch.prediction - batch.target)
     alike = residual.constant | truth.constant
     least = LEAST_SCALE * truth.std / torch.where(alike, 1, residual.std)
     believed = _student_t(batch, residual.values, least)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from finecorr.functional.closed_form import closed_form_loss
-from finecorr.functional.features import feature_batch
+from finecorr.functional.features import batch_with_features
 from finecorr.functional.label_noise import believed
 from finecorr.functional.moments import Populations, Scores, populations
 
@@ -106,10 +106,7 @@ def robust_pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    if features is None:
-        batch = populations(prediction, target, weight, group)
-    else:
-        batch, features = feature_batch(features, prediction, target, weight, group)
+    batch, features = batch_with_features(features, prediction, target, weight, group)
     return log_errors(believed(batch, features) if robust else batch)
 
 

@@ -108,12 +108,12 @@ class RobustLoss(Loss):
 
     def __init__(self, *, robust: bool, warmup: float, **options: Any) -> None:
         super().__init__(**options)
-        self.robust = self.weighs_labels = robust
+        self.weighs_labels = robust
         self.warmup = warmup
 
     def is_robust(self) -> bool:
         """Whether labels are weighed at the present `progress`."""
-        return self.robust and self.progress >= self.warmup
+        return self.weighs_labels and self.progress >= self.warmup
 
     def label_weights(
         self,

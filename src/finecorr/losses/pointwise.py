@@ -35,7 +35,7 @@ class PointwiseLoss(RobustLoss, PredictionLoss):
         if self.is_robust():
             believed = self.label_weights(prediction, target, features, weight=weight, group=group)
             if weight is not None:
-                believed = believed * (weight if believed.ndim == 1 else weight[:, None])
+                believed = believed * (weight if believed.ndim == weight.ndim else weight[:, None])
             weight = believed
         return super().forward(prediction, target, weight=weight, group=group)
 
