@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -124,22 +125,27 @@ def label_weights(
         return torch.ones(len(target)).double()
     z = (residual - weighted_mean(residual, weight)) / weighted_std(residual, weight)
     least = 1e-3 * (weighted_std(target, weight) / weighted_std(residual, weight)).item()
-    believed, likelihoods = [], []
-    for nu in (1, 1.5, 2.5, 4, 8, 20, 1000):
-        place, scale = 0.0, 1.0
-        for _ in range(8):
-            pull = [(nu + 1) / (nu + ((e - place) / scale) ** 2) for e in z.tolist()]
-            of = torch.tensor(pull, dtype=torch.float64)
-            place = weighted_mean(z, of * weight).item()
-            scale = max(weighted_mean(of * (z - place) ** 2, weight).item() ** 0.5, least)
-        far = (z - place) / scale
-        density = torch.from_numpy(stats.t(nu).logpdf(far)) - math.log(scale)
-        likelihoods.append(1024 * weighted_mean(density, weight))
-        believed.append(1 / (1 + far**2 / nu))
-    share = torch.softmax(torch.stack(likelihoods), 0)
-    mean = (share[:, None] * torch.stack(believed)).sum(0)
+    far = z - weighted_median(z, weight)
+    distance = max(weighted_median(far.abs(), weight), least)
+    nu = np.repeat([1, 1.5, 2.5, 4, 8, 20, 1000], 9)
+    scale = distance / stats.t(nu).ppf(0.75) * 1.15 ** np.tile(np.arange(-4, 5), 7)
+    density = torch.from_numpy(stats.t(nu, scale=scale).logpdf(far[:, None]))
+    likelihood = torch.stack([weighted_mean(column, weight) for column in density.T])
+    share = torch.softmax(1024 * likelihood, 0)
+    believed = 1 / (1 + (share / torch.from_numpy(nu * scale**2)).sum() * far**2)
     strength = 1 - 3 * morans_i(z, weight, features) if features is not None else 1.0
-    return (mean ** min(max(strength, 0.0), 1.0)).clamp(1e-6, 1)
+    return (believed ** min(max(strength, 0.0), 1.0)).clamp(1e-6, 1)
+
+
+def weighted_median(values: Tensor, weight: Tensor) -> float:
+    """The mean of the lower and the upper one."""
+    pairs = sorted(zip(values.tolist(), weight.tolist(), strict=True))
+    half, reached, middles = sum(w for _, w in pairs) / 2, 0.0, []
+    for value, w in pairs:
+        before, reached = reached, reached + w
+        if w > 0 and before <= half * (1 + 1e-6) and reached >= half * (1 - 1e-6):
+            middles.append(value)
+    return (middles[0] + middles[-1]) / 2
 
 
 def morans_i(scores: Tensor, weight: Tensor, features: Tensor) -> float:

@@ -133,3 +133,14 @@ def test_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("finecorr.functional.label_noise.CHUNK", 60 * 7)
     in_pieces = label_weights(batch.prediction, batch.target, batch.features, **data)
     assert_near(in_pieces, at_once, 1e-12)
+
+
+def test_a_part_of_many_samples_tells_their_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second label is missing, and every tenth of the others is wrong."""
+    prediction, target = noisy(40_000)
+    target[::20] += 4
+    target[1::2] = torch.nan
+    believed = label_weights(prediction, target)
+    monkeypatch.setattr("finecorr.functional.label_noise.MANY", len(target))
+    assert_near(believed, label_weights(prediction, target), 0.05)
+    assert believed[::20].max() < 0.1

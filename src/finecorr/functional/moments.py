@@ -6,7 +6,7 @@ populations are `(groups, targets)`; values of the samples are `(samples, target
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -94,6 +94,23 @@ class Populations:
         root = torch.where(constant, 1, variance).sqrt()
         std = torch.where(constant, 0, root * 2 * unit)
         return Scores(deviation / self.expand(root), std, constant)
+
+    def median(self, values: Tensor) -> Tensor:
+        """Weighted medians; the mean of the lower and the upper one where they differ."""
+        values = torch.where(self.weight > 0, values, torch.inf)
+        values, order = values.sort(0)
+        if self.group is not None:
+            by_group = self.group[order].argsort(dim=0, stable=True)
+            values, order = values.gather(0, by_group), order.gather(0, by_group)
+        ranked = replace(self, weight=running_sum_terms(self.weight.gather(0, order)))
+        total = ranked.sum(ranked.weight)
+        reached = ranked.weight.cumsum(0) - self.expand(total.cumsum(0) - total)
+        beyond = reached - self.expand(total) / 2
+        rounding = RUNNING_SUM_ROUNDING * self.expand(total)
+        largest = -ranked.minimum(-values)
+        lower = ranked.minimum(torch.where(beyond >= -rounding, values, torch.inf))
+        upper = ranked.minimum(torch.where(beyond > rounding, values, ranked.expand(largest)))
+        return lower + (upper - lower) / 2
 
     def defined(self) -> Tensor:
         """`(groups, targets)`: at least two labelled samples, and a target that is not constant."""
