@@ -21,7 +21,7 @@ NOISES = (
     (20.0, 0.6869544964488),
     (1000.0, 0.67473516460701),
 )
-"""Student's t distributions that are tried, from Cauchy's to Gauss's: degrees of freedom nu, and the
+"""The t distributions that are tried, from Cauchy's to Gauss's: degrees of freedom nu, and the
 median distance from the middle, in units of the scale."""
 
 FACTORS = tuple(1.15**power for power in range(-4, 5))
