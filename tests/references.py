@@ -140,7 +140,8 @@ def label_weights(
 def weighted_median(values: Tensor, weight: Tensor) -> float:
     """The mean of the lower and the upper one."""
     pairs = sorted(zip(values.tolist(), weight.tolist(), strict=True))
-    half, reached, middles = sum(w for _, w in pairs) / 2, 0.0, []
+    half, reached = sum(w for _, w in pairs) / 2, 0.0
+    middles: list[float] = []
     for value, w in pairs:
         before, reached = reached, reached + w
         if w > 0 and before <= half * (1 + 1e-6) and reached >= half * (1 - 1e-6):

@@ -135,8 +135,9 @@ def _drawn(batch: Populations, residual: Tensor) -> Populations:
     # Multiples of the golden ratio: even, and in step with no order that the samples may have.
     places = torch.arange(DRAWN, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
     rows = labelled[(places * len(labelled)).long().to(labelled.device)]
-    parts = (values[rows] for values in (residual, batch.target, batch.weight))
-    return Populations(*parts, None, 1, None)
+    return replace(
+        batch, prediction=residual[rows], target=batch.target[rows], weight=batch.weight[rows]
+    )
 
 
 def _noise(batch: Populations, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
