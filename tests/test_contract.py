@@ -15,6 +15,7 @@ from torch import Tensor
 
 import references
 from finecorr import losses
+from finecorr.losses.base import Batch as LossBatch
 from finecorr.losses.baselines import FeatureTermLoss
 from strategies import Batch, assert_near, batches, random_batch
 
@@ -58,13 +59,13 @@ class Case:
 
     def __call__(self, batch: Batch) -> Tensor:
         features = batch.features if self.with_features else None
-        data = {"weight": batch.weight, "group": batch.group}
         loss = self.build()
         if self.feature_term:
             assert isinstance(loss, FeatureTermLoss)
-            assert features is not None
-            value = loss.feature_term(features, batch.prediction, batch.target, **data)
+            arguments = batch.prediction, batch.target, features, batch.weight, batch.group
+            value = loss.feature_term(LossBatch(*arguments))
         else:
+            data = {"weight": batch.weight, "group": batch.group}
             value = loss(batch.prediction, batch.target, features, **data)
         assert isinstance(value, Tensor)
         return value

@@ -3,7 +3,7 @@
 from finecorr.functional import baselines
 from finecorr.functional.concordance import concordance_loss
 from finecorr.functional.fine_grained import fine_grained_loss
-from finecorr.functional.label_noise import label_weights
+from finecorr.functional.label_noise import believed_weight, label_weights
 from finecorr.functional.pairwise import pairwise_rank_loss
 from finecorr.functional.pearson import pearson_loss, robust_pearson_loss
 from finecorr.functional.pointwise import huber_loss, mae_loss, mse_loss
@@ -13,6 +13,7 @@ from finecorr.functional.spearman import soft_rank, spearman_loss
 
 __all__ = [
     "baselines",
+    "believed_weight",
     "concordance_loss",
     "fine_grained_loss",
     "huber_loss",

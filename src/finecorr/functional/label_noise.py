@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from finecorr.functional.features import batch_with_features
-from finecorr.functional.moments import Populations
+from finecorr.functional.moments import Populations, populations
 from finecorr.functional.relations import CHUNK, distances
 
 NOISES = (
@@ -101,10 +101,40 @@ def label_weights(
     return batch.restore(_belief(batch, features)).reshape(target.shape)
 
 
+def believed_weight(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    believed: Tensor,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
+    """Weights of the labels, times how far they are believed: in the shape of `target`.
+
+    Each group as a whole weighs what it did.
+
+    Args:
+        prediction, target, weight, group: as in `label_weights`.
+        believed: what that returned.
+    """
+    if group is None:
+        if weight is None:
+            return believed
+        return believed * (weight if weight.ndim == believed.ndim else weight[:, None])
+    batch = populations(prediction, target, weight, group)
+    columns = believed.reshape(batch.target.shape)
+    columns = columns if batch.order is None else columns[batch.order]
+    return batch.restore(_weighed(batch, columns).weight).reshape(target.shape)
+
+
 def believed(batch: Populations, features: Tensor | None) -> Populations:
     """The batch with each label weighed by how far it is to be believed; a population as a whole
     weighs what it did."""
-    weight = batch.weight * _belief(batch, features)
+    return _weighed(batch, _belief(batch, features))
+
+
+def _weighed(batch: Populations, believed: Tensor) -> Populations:
+    weight = batch.weight * believed
     before, after = batch.sum(batch.weight), batch.sum(weight)
     return replace(batch, weight=weight * batch.expand(before / _positive(after)))
 

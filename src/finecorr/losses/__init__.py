@@ -23,6 +23,7 @@ from finecorr.losses.correlation import (
     SimilarityRankLoss,
     SpearmanLoss,
 )
+from finecorr.losses.memory import Memory
 from finecorr.losses.pointwise import FocalMAELoss, FocalMSELoss, HuberLoss, MAELoss, MSELoss
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Loss",
     "MAELoss",
     "MSELoss",
+    "Memory",
     "NormInNormLoss",
     "PairwiseRankLoss",
     "PearsonLoss",

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from finecorr import functional
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The arguments of a loss."""
+
+    prediction: Tensor
+    target: Tensor
+    features: Tensor | None = None
+    weight: Tensor | None = None
+    group: Tensor | None = None
+
+    def __len__(self) -> int:
+        # What is no batch is for the loss to refuse.
+        return len(self.prediction) if getattr(self.prediction, "ndim", 0) else 0
+
+    def of_predictions(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
+        """A function of `finecorr.functional` of predictions and targets."""
+        options |= {"weight": self.weight, "group": self.group}
+        return function(prediction=self.prediction, target=self.target, **options)
+
+    def of_features(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
+        """A function of `finecorr.functional` of features and targets."""
+        options |= {"weight": self.weight, "group": self.group}
+        return function(features=self.features, target=self.target, **options)
+
+    def of_all(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
+        """A function of `finecorr.functional` of predictions, features and targets."""
+        return self.of_predictions(function, features=self.features, **options)
 
 
 class Loss(nn.Module):
@@ -20,10 +50,14 @@ class Loss(nn.Module):
     - target: the shape of `prediction`; NaN is a missing label
     - features: `(n, d)`, the representation from which the prediction was made, for the losses
       that use it
-    - weight: `(n,)`, non-negative: how much each sample counts
+    - weight: `(n,)`, non-negative: how much each sample counts; or, in the shape of `target`, each
+      label
     - group: `(n,)` integers: correlation within each group, averaged by the groups' weights
 
-    What is undefined is left out, as `finecorr.functional.pearson_loss` describes.
+    What is undefined is left out, as `finecorr.functional.pearson_loss` describes. A loss is a
+    function of its batch and of `progress`: it remembers nothing.
+
+    A subclass defines `of`.
     """
 
     progress: float = 1.0
@@ -35,14 +69,18 @@ class Loss(nn.Module):
     calibration."""
 
     weighs_labels: bool = False
-    """Whether labels that the predictions contradict may count less; `label_weights` tells how
+    """Whether labels that the predictions contradict may count less; `with_label_weights` tells how
     much."""
 
-    ranks_features_alone: ClassVar[bool] = False
+    ranks_features_alone: bool = False
     """Whether the predictions get no gradient where features are given."""
 
-    needs_features: ClassVar[bool] = False
+    needs_features: bool = False
     """Whether a call without features is an error."""
+
+    def of(self, batch: Batch) -> Tensor:
+        """The loss, with the weights that the batch has."""
+        raise NotImplementedError
 
     def forward(
         self,
@@ -53,9 +91,9 @@ class Loss(nn.Module):
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> Tensor:
-        raise NotImplementedError
+        return self.evaluate(Batch(prediction, target, features, weight, group))[0]
 
-    def label_weights(
+    def with_label_weights(
         self,
         prediction: Tensor,
         target: Tensor,
@@ -63,13 +101,18 @@ class Loss(nn.Module):
         *,
         weight: Tensor | None = None,
         group: Tensor | None = None,
-    ) -> Tensor:
-        """How far each label is believed at the present `progress`, from 0 to 1: in the shape of
-        `target`, without a gradient.
+    ) -> tuple[Tensor, Tensor]:
+        """The loss, and how far it believed each label, from 0 to 1: in the shape of `target`,
+        without a gradient.
 
         The arguments are those of `forward`.
         """
-        return torch.ones_like(prediction.detach())
+        loss, believed = self.evaluate(Batch(prediction, target, features, weight, group))
+        return loss, torch.ones_like(prediction.detach()) if believed is None else believed
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The loss, and how far it believed each label; None where it believed all."""
+        return self.of(batch), None
 
 
 class PredictionLoss(Loss):
@@ -81,16 +124,8 @@ class PredictionLoss(Loss):
         super().__init__()
         self.options = options
 
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        return self.function(prediction, target, weight=weight, group=group, **self.options)
+    def of(self, batch: Batch) -> Tensor:
+        return batch.of_predictions(self.function, **self.options)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -111,19 +146,9 @@ class RobustLoss(Loss):
         self.weighs_labels = robust
         self.warmup = warmup
 
-    def is_robust(self) -> bool:
-        """Whether labels are weighed at the present `progress`."""
-        return self.weighs_labels and self.progress >= self.warmup
-
-    def label_weights(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        if not self.is_robust():
-            return super().label_weights(prediction, target)
-        return functional.label_weights(prediction, target, features, weight=weight, group=group)
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        if not self.weighs_labels or self.progress < self.warmup:
+            return super().evaluate(batch)
+        believed = batch.of_all(functional.label_weights)
+        weight = batch.of_predictions(functional.believed_weight, believed=believed)
+        return self.of(replace(batch, weight=weight)), believed

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from finecorr import functional
 from finecorr.functional import baselines
-from finecorr.losses.base import Loss, PredictionLoss
+from finecorr.losses.base import Batch, Loss, PredictionLoss
 
 Pointwise = Literal["mse", "mae"]
 
@@ -56,7 +56,7 @@ class BlackboxSpearmanLoss(PredictionLoss):
 class FeatureTermLoss(Loss):
     """A loss of each sample, plus `feature_weight` times a loss of the features."""
 
-    needs_features: ClassVar[bool] = True
+    needs_features = True
 
     def __init__(self, pointwise: Pointwise, feature_weight: float) -> None:
         super().__init__()
@@ -69,33 +69,16 @@ class FeatureTermLoss(Loss):
         self.pointwise = pointwise
         self.feature_weight = feature_weight
 
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        if features is None:
+    def of(self, batch: Batch) -> Tensor:
+        if batch.features is None:
             raise ValueError(
                 f"{type(self).__name__} needs features, the representation (n, d) from which the "
                 "prediction was made"
             )
-        data = {"weight": weight, "group": group}
-        error = _POINTWISE[self.pointwise](prediction, target, weight=weight, group=group)
-        return error + self.feature_weight * self.feature_term(features, prediction, target, **data)
+        error = batch.of_predictions(_POINTWISE[self.pointwise])
+        return error + self.feature_weight * self.feature_term(batch)
 
-    def feature_term(
-        self,
-        features: Tensor,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None,
-        group: Tensor | None,
-    ) -> Tensor:
+    def feature_term(self, batch: Batch) -> Tensor:
         raise NotImplementedError
 
 
@@ -117,22 +100,9 @@ class RankNContrastLoss(FeatureTermLoss):
         super().__init__(pointwise, feature_weight)
         self.temperature = temperature
 
-    def feature_term(
-        self,
-        features: Tensor,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None,
-        group: Tensor | None,
-    ) -> Tensor:
-        return functional.similarity_rank_loss(
-            features,
-            target,
-            temperature=self.temperature,
-            similarity="euclidean",
-            weight=weight,
-            group=group,
+    def feature_term(self, batch: Batch) -> Tensor:
+        return batch.of_features(
+            functional.similarity_rank_loss, temperature=self.temperature, similarity="euclidean"
         )
 
 
@@ -152,18 +122,8 @@ class RankSimLoss(FeatureTermLoss):
         super().__init__(pointwise, feature_weight)
         self.interpolation = interpolation
 
-    def feature_term(
-        self,
-        features: Tensor,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None,
-        group: Tensor | None,
-    ) -> Tensor:
-        return baselines.ranksim_loss(
-            features, target, interpolation=self.interpolation, weight=weight, group=group
-        )
+    def feature_term(self, batch: Batch) -> Tensor:
+        return batch.of_features(baselines.ranksim_loss, interpolation=self.interpolation)
 
 
 class ConRLoss(FeatureTermLoss):
@@ -188,22 +148,7 @@ class ConRLoss(FeatureTermLoss):
         self.temperature = temperature
         self.push = push
 
-    def feature_term(
-        self,
-        features: Tensor,
-        prediction: Tensor,
-        target: Tensor,
-        *,
-        weight: Tensor | None,
-        group: Tensor | None,
-    ) -> Tensor:
-        return baselines.conr_loss(
-            features,
-            prediction,
-            target,
-            window=self.window,
-            temperature=self.temperature,
-            push=self.push,
-            weight=weight,
-            group=group,
+    def feature_term(self, batch: Batch) -> Tensor:
+        return batch.of_all(
+            baselines.conr_loss, window=self.window, temperature=self.temperature, push=self.push
         )

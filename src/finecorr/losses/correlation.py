@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from finecorr import functional
 from finecorr.functional.pairwise import MARGIN, PairLoss
 from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
-from finecorr.losses.base import Loss, PredictionLoss, RobustLoss
-from finecorr.losses.memory import Batch, Memory
+from finecorr.losses.base import Batch, Loss, PredictionLoss, RobustLoss
 
 
 class PearsonLoss(PredictionLoss):
@@ -75,64 +73,13 @@ class RobustPearsonLoss(RobustLoss):
         robust: whether labels have weights; see `finecorr.functional.robust_pearson_loss`.
         warmup: labels have weights from this `progress` on, when the predictions have come near
             the scale of the targets.
-        memory: a correlation over a few samples is mostly chance. A smaller batch is filled up to
-            this number with the latest samples, of which no gradient is taken; that of the batch
-            is multiplied by the number of samples over those of the batch. Only in training mode
-            and with gradients; 0 for the batch alone. What is remembered is not in the state dict,
-            but `memory.state()` tells it, for a training that is to go on exactly as it was.
     """
 
-    def __init__(self, *, robust: bool = True, warmup: float = 0.05, memory: int = 64) -> None:
+    def __init__(self, *, robust: bool = True, warmup: float = 0.05) -> None:
         super().__init__(robust=robust, warmup=warmup)
-        self.memory = Memory(memory)
 
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        batch = Batch(prediction, target, features, weight, group)
-        if not (self.training and torch.is_grad_enabled()):
-            return self.of_population(batch)
-        loss = self.of_population(self.memory.fill(batch))
-        self.memory.remember(batch)
-        return loss
-
-    def of_population(self, batch: Batch) -> Tensor:
-        """The loss, without the memory."""
-        return functional.robust_pearson_loss(
-            batch.prediction,
-            batch.target,
-            batch.features,
-            robust=self.is_robust(),
-            weight=batch.weight,
-            group=batch.group,
-        )
-
-    def label_weights(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        batch = Batch(prediction, target, features, weight, group)
-        if self.training:
-            batch = self.memory.fill(batch)
-        found = super().label_weights(
-            batch.prediction,
-            batch.target,
-            batch.features,
-            weight=batch.weight,
-            group=batch.group,
-        )
-        return found[: len(prediction)]
+    def of(self, batch: Batch) -> Tensor:
+        return batch.of_predictions(functional.robust_pearson_loss, robust=False)
 
 
 class SimilarityRankLoss(Loss):
@@ -162,32 +109,12 @@ class SimilarityRankLoss(Loss):
         self.temperature = temperature
         self.similarity = similarity
 
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        if features is not None:
-            return functional.similarity_rank_loss(
-                features,
-                target,
-                levels=self.levels,
-                temperature=self.temperature,
-                similarity=self.similarity,
-                weight=weight,
-                group=group,
-            )
-        return functional.prediction_rank_loss(
-            prediction,
-            target,
-            levels=self.levels,
-            temperature=self.temperature,
-            weight=weight,
-            group=group,
+    def of(self, batch: Batch) -> Tensor:
+        options = {"levels": self.levels, "temperature": self.temperature}
+        if batch.features is None:
+            return batch.of_predictions(functional.prediction_rank_loss, **options)
+        return batch.of_features(
+            functional.similarity_rank_loss, similarity=self.similarity, **options
         )
 
 
@@ -208,15 +135,9 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
             raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
         self.rank_weight = rank_weight
 
-    def of_population(self, batch: Batch) -> Tensor:
+    def of(self, batch: Batch) -> Tensor:
         if batch.features is None:
-            return super().of_population(batch)
-        return functional.fine_grained_loss(
-            batch.prediction,
-            batch.target,
-            batch.features,
-            rank_weight=self.rank_weight,
-            robust=self.is_robust(),
-            weight=batch.weight,
-            group=batch.group,
+            return super().of(batch)
+        return batch.of_all(
+            functional.fine_grained_loss, rank_weight=self.rank_weight, robust=False
         )

@@ -2,48 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Batch:
-    """The arguments of a loss."""
-
-    prediction: Tensor
-    target: Tensor
-    features: Tensor | None
-    weight: Tensor | None
-    group: Tensor | None
-
-    def __len__(self) -> int:
-        # What is no batch is for the loss to refuse.
-        dimensions = getattr(self.prediction, "ndim", 0)
-        return len(self.prediction) if dimensions else 0
+from finecorr.losses.base import Batch, Loss
 
 
-class Memory:
-    """Keeps the latest samples, without their gradients.
+class Memory(Loss):
+    """A loss over a batch and the latest samples before it.
+
+    A correlation over a few samples is mostly chance. A batch of fewer than `size` samples is
+    filled up to that number with the latest ones, as they were predicted then. The value is that of
+    all together. No gradient is taken of the remembered samples; that of the batch is multiplied by
+    the number of all over that of the batch, so that it is as large as that of a batch of this
+    size.
+
+    It fills, and remembers, in training mode and where gradients are taken. What is remembered is
+    the rows of each call whose predictions and features are finite. A loop that evaluates a batch
+    twice (L-BFGS, SAM) remembers it twice; two heads, or two data sets, want a memory each, or
+    `reset()`. A batch of another kind (with weights where there were none, say) starts anew. What
+    is remembered is in the state dict, for a training that is to go on exactly as it was.
 
     Args:
-        size: how many samples make a population; 0 for no memory.
+        loss: any other one.
+        size: how many samples make a population; 0 for the batch alone.
+        unique_groups: whether the numbers of `group` mean the same in all batches. Without, `group`
+            is an error, as group 0 of a batch and group 0 of the next would be one.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, loss: Loss, size: int = 64, *, unique_groups: bool = False) -> None:
+        super().__init__()
         if size < 0:
-            raise ValueError(f"memory must not be negative, not {size}")
+            raise ValueError(f"size must not be negative, not {size}")
+        self.loss = loss
         self.size = size
+        self.unique_groups = unique_groups
+        for name in ("fixes_scale", "weighs_labels", "ranks_features_alone", "needs_features"):
+            setattr(self, name, getattr(loss, name))
         self.kept: Batch | None = None
 
-    def fill(self, batch: Batch) -> Batch:
-        """The batch, and after it as many of the latest samples as are missing to `size`.
+    @property
+    def progress(self) -> float:
+        return self.loss.progress
 
-        The value of a mean is that over all of them. Its gradient is multiplied by their number
-        over that of the batch, so that it is as large as that of a batch of this size.
-        """
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self.loss.progress = progress
+
+    def reset(self) -> None:
+        """Forgets all samples."""
+        self.kept = None
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        if batch.group is not None and not self.unique_groups:
+            raise ValueError(
+                "group numbers of one batch would be mixed with those of another: say "
+                "unique_groups=True if they mean the same in all batches"
+            )
+        if not (self.training and torch.is_grad_enabled()):
+            return self.loss.evaluate(batch)
+        loss, believed = self.loss.evaluate(self._filled(batch))
+        self._remember(batch)
+        return loss, None if believed is None else believed[: len(batch)]
+
+    def get_extra_state(self) -> dict[str, Tensor | None]:
+        return {} if self.kept is None else vars(self.kept).copy()
+
+    def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
+        self.kept = Batch(**state) if state else None  # type: ignore[arg-type]
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
+
+    def _filled(self, batch: Batch) -> Batch:
         n, kept = len(batch), self.kept
         if kept is not None and batch.features is None:
             kept = replace(kept, features=None)
@@ -57,27 +91,21 @@ class Memory:
         )
         return self._joined(scaled, kept)
 
-    def remember(self, batch: Batch) -> None:
-        """Keeps the batch, and of what was there as much as there is room for."""
+    def _remember(self, batch: Batch) -> None:
         if self.size == 0 or len(batch) == 0:
             return
-        detached: dict[str, Any] = {
-            name: None if values is None else values.detach()[: self.size]
+        finite = _finite(batch.prediction)
+        if batch.features is not None:
+            finite = finite & _finite(batch.features)
+        rows: dict[str, Any] = {
+            name: None if values is None else values.detach()[finite][: self.size]
             for name, values in vars(batch).items()
         }
-        latest = Batch(**detached)
+        latest = Batch(**rows)
         if self.kept is None or not _same_kind(latest, self.kept):
             self.kept = latest
         else:
             self.kept = self._joined(latest, self.kept)
-
-    def state(self) -> dict[str, Tensor | None]:
-        """What is kept, by the names of the arguments."""
-        return {} if self.kept is None else vars(self.kept).copy()
-
-    def restore(self, state: dict[str, Tensor | None]) -> None:
-        """Keeps what `state` said."""
-        self.kept = Batch(**state) if state else None  # type: ignore[arg-type]
 
     def _joined(self, batch: Batch, kept: Batch) -> Batch:
         joined: dict[str, Any] = {}
@@ -88,6 +116,11 @@ class Memory:
                 first = torch.cat([first, second.to(first)])
             joined[name] = first
         return Batch(**joined)
+
+
+def _finite(values: Tensor) -> Tensor:
+    """`(n,)`: which rows are."""
+    return values.detach().isfinite().reshape(len(values), -1).all(1)
 
 
 def _with_gradient(values: Tensor, factor: float) -> Tensor:

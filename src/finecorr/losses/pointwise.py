@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from finecorr import functional
 from finecorr.functional import baselines
 from finecorr.functional.baselines.focal import Activation
@@ -22,22 +20,6 @@ class PointwiseLoss(RobustLoss, PredictionLoss):
 
     def __init__(self, *, log: bool = False, robust: bool = False, warmup: float = 0.05) -> None:
         super().__init__(robust=robust, warmup=warmup, log=log)
-
-    def forward(
-        self,
-        prediction: Tensor,
-        target: Tensor,
-        features: Tensor | None = None,
-        *,
-        weight: Tensor | None = None,
-        group: Tensor | None = None,
-    ) -> Tensor:
-        if self.is_robust():
-            believed = self.label_weights(prediction, target, features, weight=weight, group=group)
-            if weight is not None:
-                believed = believed * (weight if believed.ndim == weight.ndim else weight[:, None])
-            weight = believed
-        return super().forward(prediction, target, weight=weight, group=group)
 
 
 class MSELoss(PointwiseLoss):

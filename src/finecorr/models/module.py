@@ -14,10 +14,9 @@ from torchmetrics.aggregation import CatMetric
 
 from finecorr.data.dataset import Batch
 from finecorr.errors import InputError
-from finecorr.losses import Loss, RobustPearsonLoss
+from finecorr.losses import Loss
 from finecorr.models.regressor import Regressor
 
-_MEMORY = "memory"
 _DIVERGED = "the training diverged: try a lower --learning-rate"
 
 
@@ -80,9 +79,7 @@ class RegressionModule(L.LightningModule):
         target = self.regressor.standardised(batch["target"])
         weight = batch["weight"]
         ranked = None if self.loss.ranks_features_alone else features
-        # First, as the loss remembers the batch.
-        believed = self.loss.label_weights(scores, target, ranked, weight=weight)
-        loss: Tensor = self.loss(scores, target, ranked, weight=weight)
+        loss, believed = self.loss.with_label_weights(scores, target, ranked, weight=weight)
         if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
             self._targets.update(target)
@@ -117,14 +114,6 @@ class RegressionModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         if not all(torch.isfinite(value).all() for value in self.regressor.state_dict().values()):
             raise InputError(_DIVERGED)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if isinstance(self.loss, RobustPearsonLoss):
-            checkpoint[_MEMORY] = self.loss.memory.state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if isinstance(self.loss, RobustPearsonLoss):
-            self.loss.memory.restore(checkpoint[_MEMORY])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in the data set, predictions in the table's unit, and the standardised scores

@@ -101,6 +101,13 @@ class TrainingOptions:
     )
     epochs: int = field(default=30, metadata={"help": "passes over the training images"})
     batch_size: int = field(default=64, metadata={"help": "images in a batch"})
+    population: int = field(
+        default=64,
+        metadata={
+            "help": "samples over which the loss is taken, at least: a smaller batch is filled up "
+            "with the latest ones, of which no gradient is taken; 0 for the batch alone"
+        },
+    )
     learning_rate: float = field(
         default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
     )
@@ -134,6 +141,7 @@ class TrainingOptions:
         for name, lowest, highest in (
             ("epochs", 1, _MOST),
             ("batch_size", 2, _MOST),
+            ("population", 0, _MOST),
             ("frozen_epochs", 0, self.epochs),
             ("patience", 0, _MOST),
             ("seed", 0, MAX_SEED),
@@ -179,9 +187,9 @@ class TrainingOptions:
             loss = losses.build(self.loss, **self.loss_options)
             # Options out of their range are found in the first call.
             loss(torch.arange(4.0), torch.arange(4.0), torch.eye(4))
-            return loss
         except (ValueError, TypeError) as error:
             raise InputError(f"--loss {self.loss}: {error}") from error
+        return losses.Memory(loss, self.population) if self.batch_size < self.population else loss
 
 
 @dataclass(frozen=True)
