@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -136,6 +137,30 @@ class TestWhoTakesPart:
             assert value.dtype == dtype
             assert value.isfinite()
             assert all(gradient.isfinite().all() for gradient in gradients)
+
+    @every_loss
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_what_is_not_finite_makes_the_loss_so(
+        self, case: Case, value: float, weighted: bool
+    ) -> None:
+        batch = replace(random_batch(32), weight=torch.ones(12) if weighted else None)
+        for name in ("prediction", "features"):
+            if not getattr(case, f"reads_{name}"):
+                continue
+            values = getattr(batch, name).clone()
+            values[3, ...] = value
+            assert not case(replace(batch, **{name: values})).isfinite()
+
+    @every_loss
+    def test_a_target_that_wants_a_gradient(self, case: Case) -> None:
+        """It would get none."""
+        batch = random_batch(33)
+        batch.target.requires_grad_()
+        with pytest.raises(ValueError, match=r"target requires a gradient.*target.detach\(\)"):
+            case(batch)
+        with torch.no_grad():
+            assert case(batch).isfinite()
 
     @every_loss
     @settings(max_examples=30)
@@ -586,6 +611,34 @@ class TestModules:
         data = (batch.prediction, batch.target, batch.features)
         expected = losses.build(name)(*data, group=batch.group)
         assert_near(compiled(*data, group=batch.group), expected, 1e-12)
+
+    @every_loss
+    def test_other_ways_to_differentiate(self, case: Case) -> None:
+        """Forward mode, and several gradients at once."""
+        batch = random_batch(34, 7)
+
+        def loss(prediction: Tensor, features: Tensor) -> Tensor:
+            return case(replace(batch, prediction=prediction, features=features))
+
+        inputs = (batch.prediction.requires_grad_(), batch.features.requires_grad_())
+        value = loss(*inputs)
+        upstream = torch.tensor([1.0, -3.0]).double()
+        one = torch.autograd.grad(value, inputs, retain_graph=True, allow_unused=True)
+        both = torch.autograd.grad(
+            value, inputs, upstream, is_grads_batched=True, allow_unused=True
+        )
+        for gradient, batched in zip(one, both, strict=True):
+            if gradient is not None:
+                assert_near(batched, torch.stack([gradient, -3 * gradient]), 1e-12)
+        tangents = torch.ones(7).double(), torch.linspace(-1, 1, 28).double().reshape(7, 4)
+        with fwAD.dual_level():
+            duals = [
+                fwAD.make_dual(at.detach(), direction)  # type: ignore[no-untyped-call]
+                for at, direction in zip(inputs, tangents, strict=True)
+            ]
+            _, tangent = fwAD.unpack_dual(loss(*duals))  # type: ignore[no-untyped-call]
+        along = [(g * t).sum() for g, t in zip(one, tangents, strict=True) if g is not None]
+        assert_near(tangent, torch.stack(along).sum(), 1e-9, 1e-12)
 
     @every_loss
     def test_second_derivatives(self, case: Case) -> None:

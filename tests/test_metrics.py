@@ -24,6 +24,7 @@ from scipy import stats
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchmetrics import MeanSquaredError, MetricCollection
+from torchmetrics.wrappers import Running
 
 import references
 from finecorr.functional import pearson_loss
@@ -488,16 +489,46 @@ class TestNumbers:
         assert_equal(case([strided], per_target=True), expected(case, batch))
 
 
+class TestInOtherHands:
+    @every_metric
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+    def test_states_keep_their_precision(self, case: Case, dtype: torch.dtype) -> None:
+        batch = replace(random_batch(2, 40), group=5000 + torch.arange(40) % 2)
+        metric = case.metric().set_dtype(dtype)
+        plain = case.metric()
+        for number, rows in enumerate((torch.arange(20), torch.arange(20, 40))):
+            if number:
+                metric.set_dtype(dtype).half()
+            part = batch.rows(rows)
+            for each in (metric, plain):
+                each.update(part.prediction, part.target, group=part.group)
+        assert torch.equal(metric.compute(), plain.compute())
+
+    def test_a_collection_by_the_names_of_torchmetrics(self) -> None:
+        batch = random_batch(2, 20)
+        metrics = MetricCollection([PearsonCorrCoef(), SpearmanCorrCoef(), MeanSquaredError()])
+        named = metrics(preds=batch.prediction, target=batch.target)
+        assert named == metrics(batch.prediction, batch.target)
+
+    @every_metric
+    def test_over_the_latest_batches(self, case: Case) -> None:
+        running = Running(case.metric(), window=2)
+        parts = [random_batch(seed, 9) for seed in range(3)]
+        for part in parts:
+            running(part.prediction, part.target)
+        assert torch.equal(running.compute(), updated(case.metric(), parts[1:]).compute())
+
+
 class TestErrors:
     @every_metric
     def test_what_the_losses_refuse(self, case: Case) -> None:
         batch = random_batch(1)
-        values = {"prediction": batch.prediction, "target": batch.target}
+        values = {"preds": batch.prediction, "target": batch.target}
         for wrong, error in (
-            ({"prediction": batch.prediction[:, None]}, ValueError),
+            ({"preds": batch.prediction[:, None]}, ValueError),
             ({"target": batch.target[:-1]}, ValueError),
-            ({"prediction": torch.arange(12)}, TypeError),
-            ({"prediction": batch.prediction.numpy()}, TypeError),
+            ({"preds": torch.arange(12)}, TypeError),
+            ({"preds": batch.prediction.numpy()}, TypeError),
             ({"target": batch.target.numpy()}, TypeError),
             ({"weight": np.ones(12)}, TypeError),
             ({"group": np.zeros(12, int)}, TypeError),
@@ -509,7 +540,7 @@ class TestErrors:
         ):
             metric = updated(case.metric(), [batch])
             before = metric.compute()
-            with pytest.raises(error, match=next(iter(wrong))):
+            with pytest.raises(error, match=next(iter(wrong)).replace("preds", "prediction")):
                 metric.update(**(values | wrong))
             assert torch.equal(metric.compute(), before)
 

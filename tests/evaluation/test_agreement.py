@@ -111,6 +111,24 @@ def test_far_from_zero_the_digits_are_those_of_the_input() -> None:
     assert found == pytest.approx(list(expected.values()), rel=1e-7, abs=1e-7)
 
 
+@pytest.mark.parametrize("prediction_unit", [1e-160, 1.0, 1e160])
+@pytest.mark.parametrize("target_unit", [1e-160, 1.0, 1e160])
+def test_units_that_squares_do_not_hold(prediction_unit: float, target_unit: float) -> None:
+    random = np.random.default_rng(1)
+    target = random.normal(size=50)
+    prediction = target + random.normal(size=50)
+    plain = agreement(prediction, target, mapped=True)
+    scaled = agreement(prediction * prediction_unit, target * target_unit, mapped=True)
+    free = ["PLCC", "SRCC", "KRCC"]
+    if prediction_unit == target_unit:
+        for name in ("MAE", "RMSE", "bias", "LLoA", "ULoA", "RMSE mapped"):
+            plain[name] *= target_unit
+        free = list(plain)
+    assert {name: scaled[name] for name in free} == pytest.approx(
+        {name: plain[name] for name in free}, rel=1e-9, abs=0
+    )
+
+
 @pytest.mark.parametrize("curve", [np.tanh, lambda x: np.exp(x / 2), lambda x: -np.tanh(3 * x)])
 def test_logistic_mapping_is_that_of_vqeg(curve: np.ufunc) -> None:
     rng = np.random.default_rng(0)

@@ -3,6 +3,8 @@ references; there, small batches go through the closed form, too."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,23 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from finecorr.functional import pearson_loss
+import references
+import references_baselines
+from finecorr.functional import closed_form, concordance_loss, pearson_loss, robust_pearson_loss
 from finecorr.functional.closed_form import PIECE, closed_form_loss
-from finecorr.functional.pearson import of_populations
+from finecorr.functional.pearson import of_populations, pearson_of_moments
 from strategies import assert_near, random_batch, value_and_gradient
 
 
-def closed_form(prediction: Tensor, target: Tensor) -> Tensor:
+def in_closed_form(prediction: Tensor, target: Tensor) -> Tensor:
     def not_here(*_: Any) -> Tensor:
         raise AssertionError("no second derivative was asked for")
 
-    loss = closed_form_loss(prediction, target, not_here)
+    loss = closed_form_loss(prediction, target, None, pearson_of_moments, not_here, errors=False)
     assert loss is not None
     return loss
 
 
 def is_left(prediction: Tensor, target: Tensor) -> bool:
-    return closed_form_loss(prediction, target, of_populations) is None
+    call = prediction, target, None, pearson_of_moments, of_populations
+    return closed_form_loss(*call, errors=False) is None
 
 
 @settings(max_examples=300)
@@ -46,7 +51,7 @@ def test_equals_populations(
     truth, error = random.standard_t(4, (2, n, targets) if targets else (2, n))
     p = torch.from_numpy(truth + noise * error + offset)
     y = torch.from_numpy(truth - 2 * offset)
-    actual = value_and_gradient(lambda p: closed_form(p, y), p)
+    actual = value_and_gradient(lambda p: in_closed_form(p, y), p)
     expected = value_and_gradient(lambda p: of_populations(p, y), p)
     assert_near(actual[0], expected[0], 1e-12, 1e-12)
     assert_near(actual[1], expected[1], 1e-12, 1e-12 / n)
@@ -59,7 +64,7 @@ def test_float32_has_the_digits_that_float32_can_have(n: int, noise: float, offs
     batch = random_batch(1, n)
     p = (batch.target + noise * (batch.prediction - batch.target) + offset).float()
     y = (batch.target - offset).float()
-    actual = value_and_gradient(lambda p: closed_form(p, y), p)
+    actual = value_and_gradient(lambda p: in_closed_form(p, y), p)
     expected = value_and_gradient(lambda p: of_populations(p, y.double()), p.double())
     # Beside a PLC of 1 the gradient is the small difference of terms of the order 1 / n.
     assert_near(actual[0], expected[0], 1e-5, 1e-6 * noise)
@@ -70,7 +75,7 @@ def test_float32_has_the_digits_that_float32_can_have(n: int, noise: float, offs
 def test_many_targets_and_many_rows(columns: tuple[int, int]) -> None:
     y = random_batch(2, *columns).target
     p = y + 0.01 * torch.randn_like(y)
-    actual = value_and_gradient(lambda p: closed_form(p, y), p)
+    actual = value_and_gradient(lambda p: in_closed_form(p, y), p)
     expected = value_and_gradient(lambda p: of_populations(p, y), p)
     assert_near(actual[0], expected[0], 1e-11)
     assert_near(actual[1], expected[1], 1e-11, 1e-12)
@@ -87,6 +92,88 @@ def test_the_unit_is_irrelevant(dtype: torch.dtype, spread: float) -> None:
     assert_near(actual[1], expected[1], 1e-6)
 
 
+LOSSES: dict[str, tuple[Any, references.Column]] = {
+    "pearson": (pearson_loss, references.pearson),
+    "robust_pearson": (partial(robust_pearson_loss, robust=False), references.log_errors),
+    "concordance": (concordance_loss, references_baselines.concordance),
+}
+
+
+@pytest.fixture(params=["cpu", "elsewhere"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The moments as they are taken on a CPU, and as on another device."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(closed_form, "_on_cpu", closed_form._elsewhere)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("targets", [None, 3])
+@pytest.mark.parametrize("noise", [1.0, 1e-2])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_weights_and_missing_labels(
+    name: str,
+    weighted: bool,
+    missing: bool,
+    targets: int | None,
+    noise: float,
+    offset: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loss, column = LOSSES[name]
+    batch = random_batch(8, 60, targets)
+    batch.prediction[:] = batch.target + noise * (batch.prediction - batch.target)
+    if missing:
+        batch.target[4] = batch.target[7:9, ...] = batch.prediction[4] = torch.nan
+    batch = replace(batch, prediction=batch.prediction + offset, target=batch.target + offset)
+    batch = batch.to(torch.float32)
+    weight = torch.rand(60, *batch.target.shape[1:]) + 0.1 if weighted else None
+    if weight is not None:
+        weight[2] = 0
+    left: list[Any] = []
+    monkeypatch.setattr("finecorr.functional.moments.populations", left.append)
+    actual = value_and_gradient(lambda p: loss(p, batch.target, weight=weight), batch.prediction)
+    assert not left
+    weights = torch.ones_like(batch.target) if weight is None else weight
+
+    def reference(p: Tensor) -> Tensor:
+        columns = [
+            column(p_column, y_column, w_column)
+            for p_column, y_column, w_column in zip(
+                *(
+                    [c[known] for c, known in zip(references.columns_of(v), knowns, strict=True)]
+                    for v in (p, batch.target.double(), weights.double())
+                ),
+                strict=True,
+            )
+        ]
+        return torch.stack(columns).mean()  # type: ignore[arg-type]
+
+    knowns = [~y.isnan() for y in references.columns_of(batch.target)]
+    expected = value_and_gradient(reference, batch.prediction.double().nan_to_num(0))
+    assert_near(actual[0], expected[0], 1e-4)
+    assert_near(actual[1], expected[1], 1e-3)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", LOSSES)
+def test_near_the_target(name: str) -> None:
+    batch = random_batch(9, 200).to(torch.float32)
+    batch.prediction[:] = batch.target + 1e-3 * (batch.prediction - batch.target)
+    loss, column = LOSSES[name]
+    actual = value_and_gradient(lambda p: loss(p, batch.target), batch.prediction)
+    ones = torch.ones(200).double()
+    expected = value_and_gradient(
+        lambda p: column(p, batch.target.double(), ones),  # type: ignore[arg-type, return-value]
+        batch.prediction.double(),
+    )
+    assert_near(actual[0], expected[0], 1e-4)
+    assert_near(actual[1], expected[1], 1e-4, 1e-6 / 200)
+
+
 class TestWhatIsLeft:
     @pytest.mark.parametrize(
         "values",
@@ -95,7 +182,6 @@ class TestWhatIsLeft:
             [1e30] * 7,
             [0.0] * 7,
             [1e6 + 1e-9, *[1e6] * 6],
-            [torch.nan, *range(6)],
             [torch.inf, *range(6)],
             [1e-25, *[0.0] * 6],
             [1e25, *[0.0] * 6],
@@ -143,7 +229,7 @@ def test_second_derivatives(shape: tuple[int, ...]) -> None:
 def test_the_gradient_may_be_taken_twice() -> None:
     batch = random_batch(5)
     p = batch.prediction.requires_grad_()
-    loss = closed_form(p, batch.target)
+    loss = in_closed_form(p, batch.target)
     loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
     assert p.grad is not None
     first = p.grad.clone()
@@ -154,7 +240,7 @@ def test_the_gradient_may_be_taken_twice() -> None:
 def test_a_prediction_changed_before_the_gradient_is_noticed() -> None:
     batch = random_batch(6)
     p = batch.prediction.requires_grad_() * 1
-    loss = closed_form(p, batch.target)
+    loss = in_closed_form(p, batch.target)
     p += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()  # type: ignore[no-untyped-call]

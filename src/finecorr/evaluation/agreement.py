@@ -65,16 +65,23 @@ class Agreement:
 
     def __init__(self, prediction: Array, target: Array, *, mapped: bool = False) -> None:
         self.names = [*MEASURES, *(MAPPED_MEASURES if mapped else ())]
-        # About a middle, for the digits of the moments.
+        # About a middle, for the digits of the moments, and in units that let no square overflow or
+        # vanish: of errors in one for both, of correlations in each variable's own.
         self._prediction, self._target = prediction - target.mean(), target - target.mean()
         self._error = prediction - target
+        self._unit = _unit(self._prediction, self._target)
+        own_p, own_y = prediction - prediction.mean(), target - target.mean()
+        self._target_unit = _unit(own_y)
+        self._own = own_p / _unit(own_p), own_y / self._target_unit
+        self._mapping = LogisticMapping(*self._own) if mapped else None
+        for values in (self._prediction, self._target, self._error):
+            values /= self._unit
         self._orders = Order(prediction), Order(target)
         self._pairs = Concordance(prediction, target)
-        self._mapping = LogisticMapping(self._prediction, self._target) if mapped else None
 
     def __call__(self, weight: Array) -> Array:
         """`(measures, sets)` for `(n, sets)` numbers of each sample; NaN where undefined."""
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             return np.stack(self._measures(weight))
 
     def _measures(self, weight: Array) -> list[Array]:
@@ -83,28 +90,29 @@ class Agreement:
         known = np.where(y.differing > 0, 1, np.nan)
         correlated = np.where(p.differing > 0, known, np.nan)
         dp, dy = (_deviation(v, weight, total) for v in (self._prediction, self._target))
-        weighted = weight * dy
-        covariance, target_variance = _products(weighted, dp), _products(weighted, dy)
+        covariance, target_variance = _products(weight * dy, dp), _products(weight * dy, dy)
         prediction_variance = _products(weight * dp, dp)
+        own_p, own_y = (_deviation(v, weight, total) for v in self._own)
         bias = self._error @ weight / total
         square = self._error**2 @ weight
         de = _deviation(self._error, weight, total)
         limit = 1.96 * np.sqrt(_products(weight * de, de) / (total - 1))
         measures = [
-            _ratio(covariance, prediction_variance, target_variance) * correlated,
+            _correlation(weight, own_p, own_y) * correlated,
             _correlation(weight, p.rank, y.rank) * correlated,
             _ratio(self._pairs.difference(weight), p.differing, y.differing) * correlated,
             2 * covariance / (prediction_variance + target_variance + total * bias**2) * correlated,
-            np.abs(self._error) @ weight / total,
-            np.sqrt(square / total),
+            np.abs(self._error) @ weight / total * self._unit,
+            np.sqrt(square / total) * self._unit,
             (1 - square / target_variance) * known,
-            bias,
-            bias - limit,
-            bias + limit,
+            bias * self._unit,
+            (bias - limit) * self._unit,
+            (bias + limit) * self._unit,
         ]
         if self._mapping is not None:
             correlation = self._mapping.correlation(weight) * correlated
-            measures += [correlation, np.sqrt((1 - correlation**2) * target_variance / total)]
+            unexplained = (1 - correlation**2) * _products(weight * own_y, own_y) / total
+            measures += [correlation, np.sqrt(unexplained) * self._target_unit]
         return measures
 
 
@@ -118,6 +126,12 @@ def labelled(target: Array, group: NDArray[np.str_]) -> tuple[NDArray[np.bool_],
     if not known.any():
         raise InputError("no sample has a target: there is nothing to evaluate")
     return known, np.unique(group[known], return_inverse=True)[1]
+
+
+def _unit(*values: Array) -> float:
+    """A power of two, which costs no digits, of the size of the largest value."""
+    largest = max(np.abs(v).max(initial=0.0) for v in values)
+    return float(np.ldexp(0.5, np.frexp(largest)[1])) if 0 < largest < np.inf else 1.0
 
 
 def _deviation(values: Array, weight: Array, total: Array) -> Array:

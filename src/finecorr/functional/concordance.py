@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, where
 from finecorr.functional.moments import Populations, populations
 
 
@@ -39,6 +40,40 @@ def concordance_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
+    if group is None:
+        loss = closed_form_loss(prediction, target, weight, _of_moments, _of_populations)
+        if loss is not None:
+            return loss
+    return _of_populations(prediction, target, weight, group)
+
+
+def _of_moments(moments: Moments) -> Slopes:
+    spread = moments.prediction_variance + moments.target_variance
+    denominator = spread + moments.bias * moments.bias
+    near = moments.square / denominator
+    spreads = (moments.prediction_variance * moments.target_variance) ** 0.5
+    double_covariance = 2 * (1 - moments.one_minus_correlation) * spreads
+    slope = double_covariance / denominator / denominator
+    by_covariance = Slopes(
+        1 - double_covariance / denominator,
+        one_minus_correlation=2 * spreads / denominator,
+        prediction_variance=slope
+        - double_covariance / (2 * denominator * moments.prediction_variance),
+        bias=2 * moments.bias * slope,
+    )
+    slope = -near / denominator
+    by_square = Slopes(
+        near, prediction_variance=slope, bias=2 * moments.bias * slope, square=1 / denominator
+    )
+    return Slopes(*(where(near < 0.5, a, b) for a, b in zip(by_square, by_covariance, strict=True)))
+
+
+def _of_populations(
+    prediction: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Tensor:
     batch = populations(prediction, target, weight, group)
     truth = batch.scores(batch.target)
     # Halves, as a difference may overflow; in the unit of the largest, so that no square does.

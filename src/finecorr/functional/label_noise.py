@@ -88,7 +88,8 @@ def label_weights(
 
     Returns:
         The weights, without a gradient; 1 for a missing label, and where all residuals or all
-        targets are equal. Of more than 16384 samples without groups, 4096 tell c.
+        targets are equal, or a prediction is not finite. Of more than 16384 samples without groups,
+        4096 tell c.
 
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
@@ -150,7 +151,8 @@ def _belief(batch: Populations, features: Tensor | None) -> Tensor:
     far = _far(residual.values, batch.expand(middle), batch.expand(unit))
     believed = 1 / (1 + batch.expand(factor) * far)
     believed = believed.pow(batch.expand(_strength(batch, residual.values, features)))
-    believed = believed.clamp(LEAST_WEIGHT, 1)
+    # Where a prediction is not finite, so is the loss, and nothing is known of labels.
+    believed = believed.clamp(LEAST_WEIGHT, 1).nan_to_num(1.0)
     return torch.where(batch.expand(alike) | (batch.weight == 0), 1, believed)
 
 

@@ -179,6 +179,15 @@ def populations(
     return Populations(prediction[order], target[order], weights[order], index, len(known), order)
 
 
+def check_no_gradient(name: str, values: Tensor) -> None:
+    """Raises ValueError where a gradient is expected that nobody would take."""
+    if values.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires a gradient, and gets none: hand {name}.detach() over, and where two "
+            "networks are to agree, add the loss with both the other way round"
+        )
+
+
 def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None) -> None:
     given = {"prediction": prediction, "target": target, "weight": weight, "group": group}
     for name, tensor in given.items():
@@ -186,6 +195,7 @@ def _check(prediction: Tensor, target: Tensor, weight: Tensor | None, group: Ten
             raise TypeError(f"{name} must be a tensor, not {type(tensor).__name__}")
     if not prediction.is_floating_point():
         raise TypeError(f"prediction must be floating point, not {prediction.dtype}")
+    check_no_gradient("target", target)
     if prediction.ndim not in (1, 2) or prediction.shape != target.shape:
         hint = ""
         if prediction.numel() == target.numel() and prediction.ndim != target.ndim:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import closed_form_loss
+from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, log
 from finecorr.functional.features import batch_with_features
-from finecorr.functional.label_noise import believed
+from finecorr.functional.label_noise import believed, believed_weight, label_weights
 from finecorr.functional.moments import Populations, Scores, populations
 
 LOG_EPSILON = 1e-4
@@ -45,11 +45,17 @@ def pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    if weight is None and group is None:
-        loss = closed_form_loss(prediction, target, of_populations)
+    if group is None:
+        loss = closed_form_loss(
+            prediction, target, weight, pearson_of_moments, of_populations, errors=False
+        )
         if loss is not None:
             return loss
     return of_populations(prediction, target, weight, group)
+
+
+def pearson_of_moments(moments: Moments) -> Slopes:
+    return Slopes(moments.one_minus_correlation, one_minus_correlation=1.0)
 
 
 def of_populations(
@@ -106,8 +112,30 @@ def robust_pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
+    if group is None:
+        if robust:
+            known = label_weights(prediction, target, features, weight=weight)
+            weight = believed_weight(prediction, target, believed=known, weight=weight)
+        loss = closed_form_loss(prediction, target, weight, _log_errors_of_moments, _log_errors)
+        if loss is not None:
+            return loss
+        robust = False
     batch, features = batch_with_features(features, prediction, target, weight, group)
     return log_errors(believed(batch, features) if robust else batch)
+
+
+def _log_errors_of_moments(moments: Moments) -> Slopes:
+    correlation = moments.one_minus_correlation + LOG_EPSILON
+    error = moments.square / (2 * moments.target_variance) + LOG_EPSILON
+    return Slopes(
+        (log(correlation) + log(error)) / 4,
+        one_minus_correlation=1 / (4 * correlation),
+        square=1 / (8 * moments.target_variance * error),
+    )
+
+
+def _log_errors(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    return log_errors(populations(prediction, target, weight))
 
 
 def log_errors(batch: Populations) -> Tensor:

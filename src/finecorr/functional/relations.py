@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 from finecorr.functional.moments import Populations, Scores
@@ -55,9 +56,14 @@ def relation_loss(points: Tensor, samples: Samples, relation: Relation) -> Tenso
 
     `points` are `(targets, n, d)`, or `(1, n, d)` where all targets share them.
     """
-    differentiate = torch.is_grad_enabled() and points.requires_grad
+    differentiate = (torch.is_grad_enabled() and points.requires_grad) or has_tangent(points)
     loss: Tensor = _RelationLoss.apply(points, *samples, relation, differentiate)[0]  # type: ignore[no-untyped-call]
     return loss
+
+
+def has_tangent(values: Tensor) -> bool:
+    """Whether forward mode differentiates them."""
+    return fwAD._current_level >= 0 and fwAD.unpack_dual(values).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def anchor_samples(batch: Populations, truth: Scores) -> Samples:
@@ -108,8 +114,14 @@ class _RelationLoss(torch.autograd.Function):
     ) -> None:
         ctx.relation, gradient = inputs[5], output[1]
         ctx.save_for_backward(*inputs[:5], gradient)
+        ctx.save_for_forward(gradient)
         if gradient is not None:
             ctx.mark_non_differentiable(gradient)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *others: None) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * tangent).sum(), None
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:

@@ -54,7 +54,9 @@ class Loss(nn.Module):
       label
     - group: `(n,)` integers: correlation within each group, averaged by the groups' weights
 
-    What is undefined is left out, as `finecorr.functional.pearson_loss` describes. A loss is a
+    What is undefined is left out, as `finecorr.functional.pearson_loss` describes. A prediction, or
+    feature that is read, that is not finite makes the loss so, unless its label is missing. No
+    gradient is taken of targets and weights: a target that requires one is an error. A loss is a
     function of its batch and of `progress`: it remembers nothing.
 
     A subclass defines `of`.

@@ -1,9 +1,10 @@
 """Correlations over batches and processes, as metrics for torchmetrics and Lightning.
 
-They are updated with `(prediction, target, weight=None, group=None)`, as the losses are:
+They are updated with `(preds, target, weight=None, group=None)`, named as in torchmetrics, and
+otherwise as the losses are:
 
-- prediction: `(n,)` or `(n, targets)`, floating point
-- target: the shape of `prediction`; NaN is a missing label
+- preds: `(n,)` or `(n, targets)`, floating point
+- target: the shape of `preds`; NaN is a missing label
 - weight: `(n,)`, non-negative: how much each sample counts
 - group: `(n,)` integers: correlation within each group; None is group 0
 

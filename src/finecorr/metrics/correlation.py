@@ -34,6 +34,17 @@ class Correlation(Metric):
         for name in (*self.integers, *self.floats):
             self.add_state(name, [], "cat")
 
+    def set_dtype(self, dst_type: str | torch.dtype) -> Correlation:
+        """Nothing: the states keep their precision, whatever the batches have."""
+        return self
+
+    def reset(self) -> None:
+        """Forgets all samples; see `torchmetrics.Metric.reset`."""
+        # torchmetrics empties lists in place, also where a wrapper still holds them.
+        for name in self._defaults:
+            setattr(self, name, [])
+        super().reset()
+
     def sync(self, *args: Any, **options: Any) -> None:
         """Joins the states of all processes; see `torchmetrics.Metric.sync`."""
         # For a process that has seen nothing, torchmetrics would send float32, which those that

@@ -44,14 +44,14 @@ class MomentCorrelation(Correlation):
     @torch.no_grad()
     def update(
         self,
-        prediction: Tensor,
+        preds: Tensor,
         target: Tensor,
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> None:
         if isinstance(target, Tensor):  # or `populations` says that it is none
             target = target.to(widest(target.device))
-        batch = populations(prediction, target, weight, group)
+        batch = populations(preds, target, weight, group)
         self.expect(batch.target.shape[1])
         names = torch.zeros(1) if group is None else torch.unique(group)
         zero = torch.zeros_like(batch.weight)

@@ -28,19 +28,19 @@ class RankCorrelation(Correlation):
     @torch.no_grad()
     def update(
         self,
-        prediction: Tensor,
+        preds: Tensor,
         target: Tensor,
         weight: Tensor | None = None,
         group: Tensor | None = None,
     ) -> None:
-        batch = populations(prediction, target, weight, group)
+        batch = populations(preds, target, weight, group)
         self.expect(batch.target.shape[1])
-        ones = prediction.new_ones(len(prediction))
+        ones = preds.new_ones(len(preds))
         weight = ones if weight is None else weight
         group = torch.zeros_like(ones) if group is None else group
-        dtype = widest(prediction.device)
+        dtype = widest(preds.device)
         # Copies, as the caller may write over a batch.
-        self.prediction.append(prediction.flatten().to(dtype, copy=True))
+        self.prediction.append(preds.flatten().to(dtype, copy=True))
         self.target.append(target.flatten().to(dtype, copy=True))
         self.weight.append(weight.to(dtype, copy=True))
         self.group.append(group.to(torch.int64, copy=True))

@@ -27,8 +27,17 @@ class _Products(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
         ctx.save_for_backward(left, right)
+        ctx.save_for_forward(left, right)
         with torch.autocast(left.device.type, enabled=False):
             return left @ right.T
+
+    @staticmethod
+    def jvp(ctx: Any, left_tangent: Tensor | None, right_tangent: Tensor | None) -> Tensor:
+        left, right = ctx.saved_tensors
+        parts = (left_tangent, right), (left, right_tangent)
+        return sum(  # type: ignore[return-value]
+            products(a, b) for a, b in parts if a is not None and b is not None
+        )
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:

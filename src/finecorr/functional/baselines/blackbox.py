@@ -93,7 +93,9 @@ def blackbox_spearman_loss(
         share = precise.weight / precise.expand(torch.where(total > 0, total, 1))
         gradient = share * change / precise.expand(torch.where(std > 0, std, 1))
     linked = batch.sum(with_gradient(scores, gradient.to(scores.dtype)))
-    return batch.average(loss.to(scores.dtype) + linked, ~truth.constant)
+    # What is not finite has a rank, too.
+    hidden = batch.mean(scores.detach() - scores.detach())
+    return batch.average(loss.to(scores.dtype) + linked + hidden, ~truth.constant)
 
 
 def check_interpolation(interpolation: float) -> None:
@@ -136,7 +138,13 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, gradient: Tensor) -> Tensor:
         ctx.save_for_backward(values, gradient)
+        ctx.save_for_forward(gradient)
         return torch.zeros_like(values)
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Tensor | None) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return gradient * tangent  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:

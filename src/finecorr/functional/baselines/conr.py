@@ -87,7 +87,9 @@ def conr_loss(
         total = torch.where(positive | negative, terms, -1e30).logsumexp(-1)
         count = torch.where(positive, weights[:, None], 0)
         pull = (count * similarity).sum(-1) / count.sum(-1).clamp(min=1e-30)
-        return torch.where(positive.any(-1) & negative.any(-1), total - pull, 0)
+        # What is not finite is that also where nothing is pushed.
+        hidden = (unit[rows] - unit[rows]).sum(-1)
+        return torch.where(positive.any(-1) & negative.any(-1), total - pull, 0) + hidden
 
     losses = over_anchors(anchors, *y.shape)
     return batch.average(batch.mean(losses.T), batch.defined())

@@ -59,7 +59,7 @@ def norm_in_norm_loss(
     u, v = _normalised(batch, guess, q) / batch.expand(unit), _normalised(batch, truth, q)
     # With p = 1, the sign of a difference that is rounding would be its gradient.
     rounding = ROUNDING * torch.finfo(u.dtype).eps * (u.detach().abs() + v.abs())
-    difference = torch.where((u - v).abs() > rounding, u - v, 0)
+    difference = torch.where((u - v).abs() <= rounding, 0, u - v)
     loss = batch.mean(difference.abs().pow(p)) / 2**p
     if p > q:
         samples = batch.sum((batch.weight > 0).to(loss.dtype))

@@ -92,7 +92,8 @@ def ranksim_loss(
             step = interpolation * 2 * difference / total
             moved = ranks(-cosine - step, precise, epsilon * (1 + step.abs()), None)
             gradient = -count * (found - moved).to(y.dtype) / interpolation
-            loss = (count * difference.square() / total).sum(-1)
+            # What is not finite has a rank, too.
+            loss = (count * (difference.square() + cosine - cosine) / total).sum(-1)
         return weights[:, rows] * (loss + with_gradient(cosine, gradient).sum(-1))
 
     losses = over_anchors(anchors, *y.shape)
