@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from finecorr import functional
-from finecorr.functional.features import bounded
-from finecorr.functional.moments import populations
+from finecorr.functional.features import bounded, taking_part
 from strategies import assert_near, random_batch
 
 
@@ -58,12 +57,12 @@ def test_a_gross_error_gets_little_gradient() -> None:
 def test_the_local_gradient_is_bounded(scale: float) -> None:
     """Features of any small scale get the gradient of those of 0.1; larger ones their own."""
     batch = random_batch(7, 30)
-    samples = populations(batch.prediction, batch.target)
+    everyone = taking_part(batch.target, None)
     unit = batch.features / batch.features.var(0, correction=0).mean().sqrt()
 
     def gradient(features: Tensor, bound: bool) -> Tensor:
         features.requires_grad_()
-        seen = bounded(features, samples) if bound else features
+        seen = bounded(features, everyone) if bound else features
         loss = functional.similarity_correlation_loss(seen, batch.target)
         return torch.autograd.grad(loss, features)[0]
 
@@ -76,8 +75,8 @@ def test_the_values_of_bounded_features_are_theirs() -> None:
     batch = random_batch(8, 30)
     for n in (0, 1, 30):
         few = batch.rows(torch.arange(n))
-        samples = populations(few.prediction, few.target)
-        assert torch.equal(bounded(few.features, samples), few.features)
+        everyone = taking_part(few.target, None)
+        assert torch.equal(bounded(few.features, everyone), few.features)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-6])
@@ -87,10 +86,10 @@ def test_learning_does_not_run_away(scale: float) -> None:
     random = torch.Generator().manual_seed(0)
     target = torch.randn(64, generator=random)
     features = (scale * torch.randn(64, 8, generator=random)).requires_grad_()
-    samples = populations(target, target)
+    everyone = taking_part(target, None)
     optimizer = torch.optim.SGD([features], 1.0, momentum=0.9)
     for _ in range(100):
-        loss = functional.similarity_correlation_loss(bounded(features, samples), target)
+        loss = functional.similarity_correlation_loss(bounded(features, everyone), target)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

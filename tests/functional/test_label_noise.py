@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -61,6 +62,30 @@ def test_equals_the_reference_on_ordinary_batches(seed: int) -> None:
     batch.target[7] += 9
     for features in (None, batch.features):
         assert_near(found(batch, features), expected(batch, features), 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 50, 64])
+@pytest.mark.parametrize("targets", [None, 1, 3])
+@pytest.mark.parametrize("with_features", [False, True])
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e18])
+def test_float32_without_weights_equals_the_reference(
+    n: int, targets: int | None, with_features: bool, scale: float
+) -> None:
+    batch = random_batch(n, n, targets).to(torch.float32)
+    batch.target[n // 2] += 9
+    batch = replace(
+        batch,
+        prediction=batch.prediction * scale,
+        target=batch.target * scale,
+        features=batch.features * scale,
+    )
+    double = batch.to(torch.float64)
+    features = (batch.features, double.features) if with_features else (None, None)
+    actual = found(batch, features[0])
+    assert actual.dtype == torch.float32
+    assert_near(actual, expected(double, features[1]), 1e-5)
+    general = label_weights(batch.prediction, batch.target, features[0], weight=torch.ones(n))
+    assert_near(general, actual, 1e-3)
 
 
 def noisy(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:

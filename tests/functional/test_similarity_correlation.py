@@ -194,3 +194,39 @@ def test_gradcheck() -> None:
             ),
             batch.features.requires_grad_(),
         )
+
+
+@pytest.mark.parametrize("n", [2, 5, 40, 64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("rows", [None, 7])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-15, 0.0), (1.0, 0.0), (1.0, 1e3), (1e15, 0.0)])
+def test_float32_in_few_operations(
+    n: int,
+    weighted: bool,
+    log: bool,
+    rows: int | None,
+    scale: float,
+    offset: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also with samples that are nearly, and exactly, the same, beside an offset."""
+    batch = random_batch(n, n)
+    features = scale * (batch.features + offset)
+    features[1] = features[0] + (0 if n == 40 else 1e-4 * scale)
+    features, target = features.float(), batch.target.float()
+    weight = torch.rand(n) + 0.1 if weighted else None
+    if rows is not None:
+        monkeypatch.setattr("finecorr.functional.plain_similarity.CHUNK", rows * n)
+    wanted = features.double(), target.double(), None if weight is None else weight.double()
+    expected = value_and_gradient(
+        lambda f: similarity_correlation_loss(f, wanted[1], log=log, weight=wanted[2]), wanted[0]
+    )
+    if n > 3:
+        # It is this arithmetic that is tested, and no other.
+        monkeypatch.setattr("finecorr.functional.similarity_correlation.feature_batch", None)
+    actual = value_and_gradient(
+        lambda f: similarity_correlation_loss(f, target, log=log, weight=weight), features
+    )
+    assert_near(actual[0], expected[0], 1e-4, 1e-5)
+    assert_near(actual[1], expected[1], 1e-3)

@@ -80,14 +80,7 @@ def closed_form_loss(
         general: the same loss, however the batch is.
         errors: whether the formula reads `bias` and `square`.
     """
-    if (
-        not may_look_at(prediction, target, *(() if weight is None else (weight,)))
-        or prediction.shape != target.shape
-        or not 1 <= prediction.ndim <= 2
-        or not prediction.is_floating_point()
-        or (target.requires_grad and torch.is_grad_enabled())
-        or (weight is not None and weight.shape != prediction.shape)
-    ):
+    if not is_plain(prediction, target, weight):
         return None
     loss: Tensor | None = _ClosedForm.apply(  # type: ignore[no-untyped-call]
         prediction, target, weight, formula, general, errors
@@ -95,18 +88,37 @@ def closed_form_loss(
     return loss
 
 
-def may_look_at(*values: Tensor) -> bool:
-    """Whether the numbers of the tensors, on one device, may decide what is done with them."""
+def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
+    """Whether these are a batch, with a weight of each label or none, whose numbers may decide what
+    is done with it."""
+    given = [prediction, target] if weight is None else [prediction, target, weight]
     return (
-        all(isinstance(value, Tensor) for value in values)
+        all(isinstance(values, Tensor) for values in given)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and fwAD._current_level < 0
-        and all(value.device == values[0].device for value in values)
+        and all(values.device == prediction.device for values in given)
         and (
-            values[0].is_cpu or (values[0].is_cuda and not torch.cuda.is_current_stream_capturing())
+            prediction.is_cpu
+            or (prediction.is_cuda and not torch.cuda.is_current_stream_capturing())
+        )
+        and all(values.shape == prediction.shape for values in given)
+        and 1 <= prediction.ndim <= 2
+        and prediction.is_floating_point()
+        and not (target.requires_grad and torch.is_grad_enabled())
+        # What is no weight, `populations` says. On another device that would be a further look.
+        and (
+            weight is None
+            or not weight.is_cpu
+            or bool(((weight >= 0) & (weight < torch.inf)).all())
         )
     )
+
+
+def common_dtype(prediction: Tensor, target: Tensor) -> torch.dtype:
+    """In which a loss is taken: the wider of the two, and at least float32."""
+    both = torch.promote_types(prediction.dtype, target.dtype)
+    return torch.promote_types(both, torch.float32)
 
 
 class _ClosedForm(torch.autograd.Function):
@@ -122,8 +134,7 @@ class _ClosedForm(torch.autograd.Function):
     ) -> Tensor | None:
         p, y = prediction, target
         if p.dtype is not y.dtype or p.dtype not in SOUND:
-            dtype = torch.promote_types(p.dtype, y.dtype)
-            dtype = torch.promote_types(dtype, torch.float32)
+            dtype = common_dtype(p, y)
             p, y = p.to(dtype), y.to(dtype)
         w = None if weight is None else weight.to(p.dtype)
         if p.ndim == 2 and p.shape[1] == 1:
@@ -244,8 +255,6 @@ def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch | No
     if w is not None:
         missing = y.isnan() | (w == 0)
         p, y, w = (values.masked_fill(missing, 0) for values in (p, y, w))
-        if not _all((w >= 0) & (w < torch.inf)):
-            return None
     total: Statistic = len(p) if w is None else _statistic(w.sum(0))
     if w is not None and not _all(total > 0):
         return None

@@ -11,19 +11,9 @@ LEAST_STD = 0.1
 """Of features whose gradient is their own; see `bounded`."""
 
 
-def feature_batch(
-    features: Tensor,
-    prediction: Tensor | None,
-    target: Tensor,
-    weight: Tensor | None,
-    group: Tensor | None,
-) -> tuple[Populations, Tensor]:
-    """The batch, and the features `(n, d)` of its samples: 0 for one that takes no part.
-
-    Raises:
-        ValueError, TypeError: `features` is not `(n, d)` floating point, or see
-            `finecorr.functional.moments.populations`.
-    """
+def check_features(features: Tensor, target: Tensor) -> None:
+    """Raises ValueError or TypeError where `features` are not `(n, d)` floating point beside the
+    `(n,)` or `(n, targets)` of `target`."""
     if not isinstance(features, Tensor) or not isinstance(target, Tensor):
         name, wrong = ("target", target) if isinstance(features, Tensor) else ("features", features)
         raise TypeError(f"{name} must be a tensor, not {type(wrong).__name__}")
@@ -38,6 +28,22 @@ def feature_batch(
         )
     if features.device != target.device:
         raise ValueError(f"features is on {features.device}, but target is on {target.device}")
+
+
+def feature_batch(
+    features: Tensor,
+    prediction: Tensor | None,
+    target: Tensor,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> tuple[Populations, Tensor]:
+    """The batch, and the features `(n, d)` of its samples: 0 for one that takes no part.
+
+    Raises:
+        ValueError, TypeError: `features` is not `(n, d)` floating point, or see
+            `finecorr.functional.moments.populations`.
+    """
+    check_features(features, target)
     if prediction is None:
         prediction = features.new_zeros(target.shape)
     elif isinstance(prediction, Tensor) and prediction.is_floating_point():
@@ -61,21 +67,32 @@ def batch_with_features(
     return feature_batch(features, prediction, target, weight, group)
 
 
-def bounded(features: Tensor, batch: Populations) -> Tensor:
+def taking_part(target: Tensor, weight: Tensor | None) -> Tensor:
+    """`(n,)`: which samples have a label that counts."""
+    labelled = ~target.isnan()
+    if weight is not None:
+        counts = weight > 0
+        labelled = labelled & (counts if counts.ndim == labelled.ndim else counts[:, None])
+    return labelled if labelled.ndim == 1 else labelled.any(1)
+
+
+def bounded(features: Tensor, part: Tensor) -> Tensor:
     """The same features, with a bound for the gradient of a loss that does not change with their
     scale: where their standard deviation (the root of the mean variance over the dimensions, of the
     samples that take part) is below 0.1, it is that of features of 0.1.
 
     Such a gradient is the larger the smaller they are, and pushes them apart; with a fixed learning
     rate that can go on without end.
+
+    `part` are those samples, `(n,)`.
     """
-    part = (batch.weight > 0).any(1, keepdim=True).to(features.dtype)
-    count = part.sum().clamp(min=1)
-    deviation = features.detach() - (part * features.detach()).sum(0) / count
-    variance = ((part * deviation.square()).sum(0) / count).mean()
-    return features.detach() + (variance.sqrt() / LEAST_STD).clamp(max=1) * (
-        features - features.detach()
-    )
+    fixed = torch.where(part[:, None], features.detach(), 0)
+    share = part.to(fixed.dtype)[:, None]
+    share = share / share.sum().clamp(min=1)
+    deviation = fixed - (share * fixed).sum(0)
+    variance = (share * deviation.square()).sum(0).mean()
+    fixed = features.detach()
+    return fixed + (variance.sqrt() / LEAST_STD).clamp(max=1) * (features - fixed)
 
 
 def directions(features: Tensor) -> Tensor:

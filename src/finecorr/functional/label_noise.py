@@ -8,27 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from finecorr.functional.closed_form import common_dtype, is_plain
 from finecorr.functional.features import batch_with_features
 from finecorr.functional.moments import Populations, populations
 from finecorr.functional.relations import CHUNK, distances
-
-NOISES = (
-    (1.0, 1.0),
-    (1.5, 0.87259466254157),
-    (2.5, 0.7850136829923),
-    (4.0, 0.74069708411268),
-    (8.0, 0.70638661264484),
-    (20.0, 0.6869544964488),
-    (1000.0, 0.67473516460701),
-)
-"""The t distributions that are tried, from Cauchy's to Gauss's: degrees of freedom nu, and the
-median distance from the middle, in units of the scale."""
-
-FACTORS = tuple(1.15**power for power in range(-4, 5))
-"""Times the scale that the median distance says are the scales that are tried."""
-
-SAMPLES = 1024
-"""As of how many samples the likelihoods count."""
+from finecorr.functional.student_t import tried
 
 LEAST_SCALE = 1e-3
 """The least scale of the noise, as a share of the targets' standard deviation: where most of the
@@ -98,6 +82,10 @@ def label_weights(
     Distribution, JASA 1989; P. A. P. Moran, Notes on Continuous Stochastic Phenomena, Biometrika
     1950.
     """
+    if weight is None and group is None and is_plain(prediction, target):
+        found = _plain_belief(prediction, target, features)
+        if found is not None:
+            return found
     batch, features = batch_with_features(features, prediction, target, weight, group)
     return batch.restore(_belief(batch, features)).reshape(target.shape)
 
@@ -180,31 +168,20 @@ def _noise(batch: Populations, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     unit = torch.maximum(batch.median((residual - batch.expand(middle)).abs()), least)
     unit = torch.where(unit > 0, unit, 1)
     far = _far(residual, batch.expand(middle), batch.expand(unit))
-    tried = [(nu, factor / quartile) for nu, quartile in NOISES for factor in FACTORS]
-    rate = far.new_tensor([1 / (nu * scale**2) for nu, scale in tried])[:, None, None]
-    constant = far.new_tensor([_log_constant(nu) - math.log(scale) for nu, scale in tried])
-    power = far.new_tensor([(nu + 1) / 2 for nu, _ in tried])
+    noises = tried(far)
     share = batch.weight / batch.expand(_positive(batch.sum(batch.weight)))
-    mean = torch.cat(
-        [
-            batch.sum((share * torch.log1p(some * far)).movedim(0, 1).flatten(1))
-            for some in torch.split(rate, max(1, CHUNK // max(1, far.numel())))
-        ],
-        dim=1,
-    )
-    mean = mean.reshape(batch.groups, len(tried), far.shape[1])
-    likelihood = constant[:, None] - power[:, None] * mean
-    return middle, unit, (rate[:, 0] * (SAMPLES * likelihood).softmax(1)).sum(1)
+    means = [
+        batch.sum((share * torch.log1p(rates[..., None] * far)).movedim(0, 1).flatten(1))
+        for rates in torch.split(noises.rate, max(1, CHUNK // max(1, far.numel())))
+    ]
+    mean = torch.cat(means, dim=1).reshape(batch.groups, len(noises.rate), far.shape[1])
+    rate = noises.mean_rate(mean.movedim(1, 0).flatten(1))
+    return middle, unit, rate.reshape(batch.groups, far.shape[1])
 
 
 def _far(residual: Tensor, middle: Tensor, unit: Tensor) -> Tensor:
     """Squared distances from the middle."""
     return ((residual - middle) / unit).clamp(-FARTHEST, FARTHEST).square()
-
-
-def _log_constant(nu: float) -> float:
-    """Of the density of Student's t."""
-    return math.lgamma((nu + 1) / 2) - math.lgamma(nu / 2) - math.log(nu * math.pi) / 2
 
 
 def _strength(batch: Populations, residual: Tensor, features: Tensor | None) -> Tensor:
@@ -230,6 +207,68 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
         near = (others & (apart <= reach)).to(values.dtype)
         means.append((near @ values.T[..., None]).squeeze(-1) / _positive(near.sum(-1)))
     return torch.cat(means, dim=1).T
+
+
+@torch.no_grad()
+def _plain_belief(prediction: Tensor, target: Tensor, features: Tensor | None) -> Tensor | None:
+    """The same in few operations, for what float32 holds, where no label is missing; else None."""
+    n = len(prediction)
+    if common_dtype(prediction, target) != torch.float32 or not 2 <= n <= MANY:
+        return None
+    if features is not None and not _fit(features, prediction):
+        return None
+    # In float64, in which no square of float32 overflows or vanishes.
+    truth = target.double().view(n, -1)
+    residual = prediction.double().view(n, -1) - truth
+    if not math.isfinite(residual.sum().item()):
+        return None
+    middle = _plain_median(residual)
+    distance = (residual - middle).abs()
+    std = truth.std(0, correction=0, keepdim=True)
+    unit = torch.maximum(_plain_median(distance), LEAST_SCALE * std)
+    far = (distance / torch.where(unit > 0, unit, 1)).square()
+    noises = tried(far)
+    mean = torch.log1p(noises.rate[..., None] * far).mean(1)
+    # Where all targets are equal, all labels are believed.
+    believed = 1 / (1 + noises.mean_rate(mean) * (std > 0) * far)
+    if features is not None:
+        believed = believed.pow(_plain_strength(residual, features.double()))
+    return believed.clamp(LEAST_WEIGHT, 1).float().view(target.shape)
+
+
+def _fit(features: Tensor, prediction: Tensor) -> bool:
+    """Whether all pairs can be compared at once."""
+    n = len(prediction)
+    return (
+        isinstance(features, Tensor)
+        and features.device == prediction.device
+        and features.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and features.ndim == 2
+        and len(features) == n
+        and features.shape[1] > 0
+        and n * n <= CHUNK
+    )
+
+
+def _plain_median(values: Tensor) -> Tensor:
+    n = len(values)
+    return values.sort(0).values[(n - 1) // 2 : n // 2 + 1].mean(0, keepdim=True)
+
+
+def _plain_strength(residual: Tensor, features: Tensor) -> Tensor:
+    scores = residual - residual.mean(0)
+    features = features - features.mean(0)
+    with torch.autocast(features.device.type, enabled=False):
+        products = features @ features.T
+        squares = products.diagonal()
+        apart = (squares[:, None] + squares).sub_(products, alpha=2)
+        apart.fill_diagonal_(torch.inf)
+        reach = apart.topk(min(NEIGHBOURS, len(apart) - 1), largest=False).values[:, -1:]
+        near = (apart <= reach).double()
+        shared = scores * (near @ scores) / near.sum(1, keepdim=True)
+    moran = shared.sum(0) / scores.square().sum(0)
+    # Where all residuals are equal, all labels are believed, however strongly.
+    return (1 - SHARED * moran.nan_to_num(0.0)).clamp(0, 1)
 
 
 def _positive(values: Tensor) -> Tensor:

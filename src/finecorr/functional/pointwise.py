@@ -7,10 +7,15 @@ Laplace noise for `mae_loss`.
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
 from torch import Tensor
 
-from finecorr.functional.moments import Populations, populations
+from finecorr.functional.closed_form import common_dtype, is_plain
+from finecorr.functional.moments import populations
 
 LOG_EPSILON = 1e-8
 """What is added to a mean error whose logarithm is taken: its gradient stays finite."""
@@ -40,9 +45,7 @@ def mse_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    batch = populations(prediction, target, weight, group)
-    error = batch.mean((batch.prediction - batch.target).square())
-    return _average(batch, _half_log(error) if log else error)
+    return _mean(F.mse_loss, prediction, target, _half_log if log else None, weight, group)
 
 
 def mae_loss(
@@ -57,9 +60,7 @@ def mae_loss(
 
     Arguments are those of `mse_loss`.
     """
-    batch = populations(prediction, target, weight, group)
-    error = batch.mean((batch.prediction - batch.target).abs())
-    return _average(batch, (error + LOG_EPSILON**0.5).log() if log else error)
+    return _mean(F.l1_loss, prediction, target, _log if log else None, weight, group)
 
 
 def huber_loss(
@@ -79,18 +80,33 @@ def huber_loss(
     """
     if not delta > 0:
         raise ValueError(f"delta must be positive, not {delta}")
+    error = partial(F.huber_loss, delta=delta)
+    return _mean(error, prediction, target, _half_log if log else None, weight, group)
+
+
+def _mean(
+    error: Callable[..., Tensor],
+    prediction: Tensor,
+    target: Tensor,
+    log: Callable[[Tensor], Tensor] | None,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> Tensor:
+    """The mean of one of torch's losses over each population, and its logarithm; averaged."""
+    if weight is None and group is None and is_plain(prediction, target):
+        dtype = common_dtype(prediction, target)
+        mean: Tensor = error(prediction.to(dtype), target.to(dtype))
+        one = prediction.numel() == len(prediction)
+        if (log is None or one) and math.isfinite(mean.item()):
+            return mean if log is None else log(mean)
     batch = populations(prediction, target, weight, group)
-    error = batch.mean(
-        torch.nn.functional.huber_loss(
-            batch.prediction, batch.target, reduction="none", delta=delta
-        )
-    )
-    return _average(batch, _half_log(error) if log else error)
+    mean = batch.mean(error(batch.prediction, batch.target, reduction="none"))
+    return batch.average(mean if log is None else log(mean), batch.sum(batch.weight) > 0)
 
 
 def _half_log(error: Tensor) -> Tensor:
     return (error + LOG_EPSILON).log() / 2
 
 
-def _average(batch: Populations, loss: Tensor) -> Tensor:
-    return batch.average(loss, batch.sum(batch.weight) > 0)
+def _log(error: Tensor) -> Tensor:
+    return (error + math.sqrt(LOG_EPSILON)).log()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from finecorr.functional.features import feature_batch
 from finecorr.functional.moments import Populations
+from finecorr.functional.plain_similarity import Limits, plain_similarity_correlation
 from finecorr.functional.relations import (
     Relation,
     Samples,
@@ -78,7 +79,17 @@ def similarity_correlation_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    return similarity_correlation(*feature_batch(features, None, target, weight, group), log)
+
+    def general(features: Tensor) -> Tensor:
+        batch = feature_batch(features, None, target, weight, group)
+        return similarity_correlation(*batch, log)
+
+    if group is None:
+        limits = Limits(LOG_EPSILON if log else None, EVEN_FEATURES, EVEN_TARGETS)
+        loss = plain_similarity_correlation(features, target, weight, limits, general)
+        if loss is not None:
+            return loss
+    return general(features)
 
 
 def similarity_correlation(batch: Populations, features: Tensor, log: bool = True) -> Tensor:
