@@ -6,10 +6,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import finecorr
+from strategies import assert_near
 
 ROOT = Path(finecorr.__file__).parent
 ANYBODY = {"errors", "files"}
@@ -105,3 +108,20 @@ def test_import_finecorr_loads_the_core_only() -> None:
 def test_ray_is_loaded_only_where_it_is_asked_for() -> None:
     code = "import sys; sys.modules['ray'] = None; import finecorr.cli"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_example_of_a_new_loss() -> None:
+    text = (ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    loss = names["CosineLoss"]()
+    prediction, target = torch.randn(2, 20, 2).double()
+    expected = 1 - torch.cosine_similarity(prediction, target, dim=0)
+    assert_near(loss(prediction, target), expected.mean(), 1e-12)
+    missing = torch.arange(20) % 3 == 0
+    holes = target.masked_fill(missing[:, None], torch.nan)
+    rows = prediction[~missing], target[~missing]
+    assert_near(loss(prediction, holes), loss(*rows), 1e-12)
+    group = torch.arange(20) // 10
+    parts = [loss(prediction[group == g], target[group == g]) for g in (0, 1)]
+    assert_near(loss(prediction, target, group=group), torch.stack(parts).mean(), 1e-12)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from finecorr import functional
-from finecorr.functional.features import bounded, taking_part
+from finecorr.functional.features import bounded
+from finecorr.functional.moments import populations
 from strategies import assert_near, random_batch
 
 
@@ -57,12 +58,12 @@ def test_a_gross_error_gets_little_gradient() -> None:
 def test_the_local_gradient_is_bounded(scale: float) -> None:
     """Features of any small scale get the gradient of those of 0.1; larger ones their own."""
     batch = random_batch(7, 30)
-    everyone = taking_part(batch.target, None)
+    samples = populations(batch.prediction, batch.target)
     unit = batch.features / batch.features.var(0, correction=0).mean().sqrt()
 
     def gradient(features: Tensor, bound: bool) -> Tensor:
         features.requires_grad_()
-        seen = bounded(features, everyone) if bound else features
+        seen = bounded(features, samples) if bound else features
         loss = functional.similarity_correlation_loss(seen, batch.target)
         return torch.autograd.grad(loss, features)[0]
 
@@ -75,8 +76,8 @@ def test_the_values_of_bounded_features_are_theirs() -> None:
     batch = random_batch(8, 30)
     for n in (0, 1, 30):
         few = batch.rows(torch.arange(n))
-        everyone = taking_part(few.target, None)
-        assert torch.equal(bounded(few.features, everyone), few.features)
+        samples = populations(few.prediction, few.target)
+        assert torch.equal(bounded(few.features, samples), few.features)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-2, 1e-4, 1e-6])
@@ -86,12 +87,32 @@ def test_learning_does_not_run_away(scale: float) -> None:
     random = torch.Generator().manual_seed(0)
     target = torch.randn(64, generator=random)
     features = (scale * torch.randn(64, 8, generator=random)).requires_grad_()
-    everyone = taking_part(target, None)
+    samples = populations(target, target)
     optimizer = torch.optim.SGD([features], 1.0, momentum=0.9)
     for _ in range(100):
-        loss = functional.similarity_correlation_loss(bounded(features, everyone), target)
+        loss = functional.similarity_correlation_loss(bounded(features, samples), target)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert features.std() < 2
     assert loss < -2.5
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.05, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_float32_in_few_operations_equals_float64(scale: float, weighted: bool) -> None:
+    batch = random_batch(9, 40)
+    batch.target[3] += 9
+    features = (scale * batch.features).float()
+    weight = torch.rand(40) + 0.1 if weighted else None
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [batch.prediction.float().to(dtype), features.to(dtype)]
+        for values in inputs:
+            values.requires_grad_()
+        loss = functional.fine_grained_loss(
+            inputs[0], batch.target.float().to(dtype), inputs[1], weight=weight
+        )
+        results.append([loss.detach(), *torch.autograd.grad(loss, inputs)])
+    for actual, expected in zip(*results, strict=True):
+        assert_near(actual, expected, 1e-3)

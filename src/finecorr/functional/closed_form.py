@@ -107,12 +107,15 @@ def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -
         and prediction.is_floating_point()
         and not (target.requires_grad and torch.is_grad_enabled())
         # What is no weight, `populations` says. On another device that would be a further look.
-        and (
-            weight is None
-            or not weight.is_cpu
-            or bool(((weight >= 0) & (weight < torch.inf)).all())
-        )
+        and (weight is None or not weight.is_cpu or _are_weights(weight))
     )
+
+
+def _are_weights(values: Tensor) -> bool:
+    if not values.numel():
+        return True
+    lowest, highest = torch.aminmax(values)
+    return lowest.item() >= 0 and highest.item() < math.inf
 
 
 def common_dtype(prediction: Tensor, target: Tensor) -> torch.dtype:
@@ -336,7 +339,7 @@ def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch |
     weight = (~missing if w is None else w.masked_fill(missing, 0)).double()
     samples = torch.stack((p, y, p - y) if errors else (p, y)).double()
     samples = samples.masked_fill(missing if w is None else weight == 0, 0)
-    weighted = samples * weight
+    weighted = samples if w is None else samples * weight
     if p.ndim == 1:
         products = weighted @ samples.T
         sums = torch.cat([products.flatten(), weighted.sum(1), weight.sum(0, keepdim=True)])

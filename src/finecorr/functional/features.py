@@ -67,31 +67,19 @@ def batch_with_features(
     return feature_batch(features, prediction, target, weight, group)
 
 
-def taking_part(target: Tensor, weight: Tensor | None) -> Tensor:
-    """`(n,)`: which samples have a label that counts."""
-    labelled = ~target.isnan()
-    if weight is not None:
-        counts = weight > 0
-        labelled = labelled & (counts if counts.ndim == labelled.ndim else counts[:, None])
-    return labelled if labelled.ndim == 1 else labelled.any(1)
-
-
-def bounded(features: Tensor, part: Tensor) -> Tensor:
+def bounded(features: Tensor, batch: Populations) -> Tensor:
     """The same features, with a bound for the gradient of a loss that does not change with their
     scale: where their standard deviation (the root of the mean variance over the dimensions, of the
     samples that take part) is below 0.1, it is that of features of 0.1.
 
     Such a gradient is the larger the smaller they are, and pushes them apart; with a fixed learning
     rate that can go on without end.
-
-    `part` are those samples, `(n,)`.
     """
-    fixed = torch.where(part[:, None], features.detach(), 0)
-    share = part.to(fixed.dtype)[:, None]
+    fixed = features.detach()
+    share = (batch.weight > 0).any(1, keepdim=True).to(fixed.dtype)
     share = share / share.sum().clamp(min=1)
     deviation = fixed - (share * fixed).sum(0)
     variance = (share * deviation.square()).sum(0).mean()
-    fixed = features.detach()
     return fixed + (variance.sqrt() / LEAST_STD).clamp(max=1) * (features - fixed)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from finecorr.functional.features import bounded, check_features, feature_batch, taking_part
+from finecorr.functional.features import bounded, check_features, feature_batch
 from finecorr.functional.label_noise import believed, believed_weight, label_weights
 from finecorr.functional.pearson import log_errors, robust_pearson_loss
 from finecorr.functional.similarity_correlation import (
     similarity_correlation,
-    similarity_correlation_loss,
+    similarity_correlation_of,
 )
 
 
@@ -61,8 +61,7 @@ def fine_grained_loss(
             weight = believed_weight(prediction, target, believed=known, weight=weight)
         loss = robust_pearson_loss(prediction, target, robust=False, weight=weight)
         if rank_weight:
-            points = bounded(features, taking_part(target, weight))
-            level = similarity_correlation_loss(points, target, weight=weight)
+            level = similarity_correlation_of(features, target, weight, None, bound=True)
             loss = loss + rank_weight * level
         return loss
     batch, features = feature_batch(features, prediction, target, weight, group)
@@ -70,6 +69,5 @@ def fine_grained_loss(
         batch = believed(batch, features)
     loss = log_errors(batch)
     if rank_weight:
-        points = bounded(features, (batch.weight > 0).any(1))
-        loss = loss + rank_weight * similarity_correlation(batch, points)
+        loss = loss + rank_weight * similarity_correlation(batch, bounded(features, batch))
     return loss

@@ -226,7 +226,7 @@ def _plain_belief(prediction: Tensor, target: Tensor, features: Tensor | None) -
     distance = (residual - middle).abs()
     std = truth.std(0, correction=0, keepdim=True)
     unit = torch.maximum(_plain_median(distance), LEAST_SCALE * std)
-    far = (distance / torch.where(unit > 0, unit, 1)).square()
+    far = (distance / (unit + (unit == 0))).square()
     noises = tried(far)
     mean = torch.log1p(noises.rate[..., None] * far).mean(1)
     # Where all targets are equal, all labels are believed.

@@ -29,6 +29,8 @@ class Limits(NamedTuple):
     """What is added before the logarithm; None for none."""
     even_features: float
     even_targets: float
+    least_std: float | None
+    """See `finecorr.functional.features.bounded`; None for no bound of the gradient."""
 
 
 def plain_similarity_correlation(
@@ -99,6 +101,9 @@ def _value_and_gradient(
             else:  # of anchors and others at once
                 slope = slope + slope.T
             gradient[rows] += slope.sum(1, keepdim=True) * single[rows] - slope @ single
+    if limits.least_std is not None:
+        std = (squares.mean() / features.shape[1]).sqrt()
+        gradient *= (std / limits.least_std).clamp(max=1)
     total = torch.stack(value).sum()
     looked_at = torch.stack([total, *least_features, *least_targets]).tolist()
     k = len(value)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.features import feature_batch
+from finecorr.functional.features import LEAST_STD, bounded, feature_batch
 from finecorr.functional.moments import Populations
 from finecorr.functional.plain_similarity import Limits, plain_similarity_correlation
 from finecorr.functional.relations import (
@@ -79,13 +79,28 @@ def similarity_correlation_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
+    return similarity_correlation_of(features, target, weight, group, log=log)
+
+
+def similarity_correlation_of(
+    features: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    group: Tensor | None,
+    *,
+    log: bool = True,
+    bound: bool = False,
+) -> Tensor:
+    """`similarity_correlation_loss`; with `bound`, of features whose gradient is bounded."""
 
     def general(features: Tensor) -> Tensor:
-        batch = feature_batch(features, None, target, weight, group)
-        return similarity_correlation(*batch, log)
+        batch, points = feature_batch(features, None, target, weight, group)
+        return similarity_correlation(batch, bounded(points, batch) if bound else points, log)
 
     if group is None:
-        limits = Limits(LOG_EPSILON if log else None, EVEN_FEATURES, EVEN_TARGETS)
+        limits = Limits(
+            LOG_EPSILON if log else None, EVEN_FEATURES, EVEN_TARGETS, LEAST_STD if bound else None
+        )
         loss = plain_similarity_correlation(features, target, weight, limits, general)
         if loss is not None:
             return loss

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from finecorr import functional
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Batch:
         # What is no batch is for the loss to refuse.
         return len(self.prediction) if getattr(self.prediction, "ndim", 0) else 0
 
-    def of_predictions(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
+    def of_predictions(self, function: Callable[..., T], **options: Any) -> T:
         """A function of `finecorr.functional` of predictions and targets."""
         options |= {"weight": self.weight, "group": self.group}
         return function(prediction=self.prediction, target=self.target, **options)
@@ -36,7 +38,7 @@ class Batch:
         options |= {"weight": self.weight, "group": self.group}
         return function(features=self.features, target=self.target, **options)
 
-    def of_all(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
+    def of_all(self, function: Callable[..., T], **options: Any) -> T:
         """A function of `finecorr.functional` of predictions, features and targets."""
         return self.of_predictions(function, features=self.features, **options)
 
