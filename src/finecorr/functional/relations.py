@@ -57,13 +57,19 @@ def relation_loss(points: Tensor, samples: Samples, relation: Relation) -> Tenso
     `points` are `(targets, n, d)`, or `(1, n, d)` where all targets share them.
     """
     differentiate = (torch.is_grad_enabled() and points.requires_grad) or has_tangent(points)
-    loss: Tensor = _RelationLoss.apply(points, *samples, relation, differentiate)[0]  # type: ignore[no-untyped-call]
+    function = _WithTangent if in_forward_mode() else _RelationLoss
+    loss: Tensor = function.apply(points, *samples, relation, differentiate)[0]  # type: ignore[no-untyped-call]
     return loss
+
+
+def in_forward_mode() -> bool:
+    """Whether something may be differentiated in forward mode."""
+    return fwAD._current_level >= 0
 
 
 def has_tangent(values: Tensor) -> bool:
     """Whether forward mode differentiates them."""
-    return fwAD._current_level >= 0 and fwAD.unpack_dual(values).tangent is not None  # type: ignore[no-untyped-call]
+    return in_forward_mode() and fwAD.unpack_dual(values).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def anchor_samples(batch: Populations, truth: Scores) -> Samples:
@@ -119,11 +125,6 @@ class _RelationLoss(torch.autograd.Function):
             ctx.mark_non_differentiable(gradient)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *others: None) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return (gradient * tangent).sum(), None
-
-    @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None, None, None, None]:
         points, target, weight, share, group, gradient = ctx.saved_tensors
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
@@ -131,6 +132,15 @@ class _RelationLoss(torch.autograd.Function):
             samples = Samples(target, weight, share, group)
             gradient = _loss_and_gradient(points, samples, ctx.relation, True)[1]
         return upstream[0] * gradient, None, None, None, None, None, None
+
+
+class _WithTangent(_RelationLoss):
+    """Also in forward mode, which a function that is compiled must not know."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *others: None) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * tangent).sum(), None
 
 
 def _loss_and_gradient(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from finecorr.functional.moments import Populations
+from finecorr.functional.relations import in_forward_mode
 
 
 def same_group(batch: Populations, rows: slice) -> Tensor:
@@ -19,7 +20,8 @@ def same_group(batch: Populations, rows: slice) -> Tensor:
 
 def products(left: Tensor, right: Tensor) -> Tensor:
     """`left @ right.T` in the precision of these, under autocast and in its gradient, too."""
-    product: Tensor = _Products.apply(left, right)  # type: ignore[no-untyped-call]
+    function = _WithTangent if in_forward_mode() else _Products
+    product: Tensor = function.apply(left, right)  # type: ignore[no-untyped-call]
     return product
 
 
@@ -32,14 +34,18 @@ class _Products(torch.autograd.Function):
             return left @ right.T
 
     @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        return products(upstream[0], right.T), products(upstream[0].T, left.T)
+
+
+class _WithTangent(_Products):
+    """Also in forward mode, which a function that is compiled must not know."""
+
+    @staticmethod
     def jvp(ctx: Any, left_tangent: Tensor | None, right_tangent: Tensor | None) -> Tensor:
         left, right = ctx.saved_tensors
         parts = (left_tangent, right), (left, right_tangent)
         return sum(  # type: ignore[return-value]
             products(a, b) for a, b in parts if a is not None and b is not None
         )
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, Tensor]:
-        left, right = ctx.saved_tensors
-        return products(upstream[0], right.T), products(upstream[0].T, left.T)

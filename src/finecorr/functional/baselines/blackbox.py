@@ -16,6 +16,7 @@ from torch import Tensor
 
 from finecorr.functional.moments import populations, running_sum_terms
 from finecorr.functional.pearson import one_minus_correlation
+from finecorr.functional.relations import in_forward_mode
 from finecorr.functional.sorting import runs
 
 ROUNDING = 16
@@ -130,7 +131,8 @@ def ranks(values: Tensor, weight: Tensor, tolerance: Tensor, group: Tensor | Non
 
 def with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
     """Zeros, of which `values` gets that gradient."""
-    zeros: Tensor = _WithGradient.apply(values, gradient)  # type: ignore[no-untyped-call]
+    function = _WithTangent if in_forward_mode() else _WithGradient
+    zeros: Tensor = function.apply(values, gradient)  # type: ignore[no-untyped-call]
     return zeros
 
 
@@ -142,14 +144,18 @@ class _WithGradient(torch.autograd.Function):
         return torch.zeros_like(values)
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: Tensor | None) -> Tensor:
-        (gradient,) = ctx.saved_tensors
-        return gradient * tangent  # type: ignore[no-any-return]
-
-    @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
         values, gradient = ctx.saved_tensors
         return _NoDerivative.apply(upstream[0] * gradient, values), None  # type: ignore[no-untyped-call]
+
+
+class _WithTangent(_WithGradient):
+    """Also in forward mode, which a function that is compiled must not know."""
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Tensor | None) -> Tensor:
+        (gradient,) = ctx.saved_tensors
+        return gradient * tangent  # type: ignore[no-any-return]
 
 
 class _NoDerivative(torch.autograd.Function):
