@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from finecorr import functional
+from finecorr import functional, losses
 from finecorr.functional import (
+    concordance_loss,
     pearson_loss,
     robust_pearson_loss,
     similarity_correlation_loss,
@@ -193,14 +194,15 @@ def pearson(device: torch.device, rounds: int) -> None:
         data = prediction.detach()
 
         move = partial(torch.add, data, target, out=gradient)
-        losses: list[Loss] = [pearson_loss, robust_pearson_loss, obvious_pearson, mse_loss]
-        if len(shape) == 2:
-            losses.remove(robust_pearson_loss)
-        runs = [both_ways(loss, prediction, target) for loss in losses]
+        ours: list[Any] = [pearson_loss, concordance_loss, functional.mse_loss]
+        if len(shape) == 1:
+            ours.append(robust_pearson_loss)
+        candidates = [*ours, obvious_pearson, mse_loss]
+        runs = [both_ways(loss, prediction, target) for loss in candidates]
         times = side_by_side([*runs, move], rounds, device)
         *_, formula, error, moving = times
-        for loss, found, run in zip(losses[:-2], times, runs, strict=False):
-            name = f"`{loss.__name__}`"
+        for loss, found, run in zip(ours, times, runs, strict=False):
+            name = f"`{loss.__name__}`" if loss is not functional.mse_loss else "ours of `mse_loss`"
             memory = (
                 ""
                 if device.type == "cuda" or target.numel() < 10**5
@@ -382,7 +384,31 @@ def spearman(device: torch.device, rounds: int) -> None:
     table("`spearman_loss`", header, rows)
 
 
-PARTS = (pearson, similarity_rank, similarity_correlation, spearman)
+def step(device: torch.device, rounds: int) -> None:
+    """A training step's loss and label weights, of `fine_grained`, beside the plain formulas."""
+    rows = []
+    for n in (16, 64, 256):
+        features = torch.randn(n, 512, device=device).requires_grad_()
+        target = torch.randn(n, device=device)
+        prediction = (target + torch.randn(n, device=device)).requires_grad_()
+        loss = losses.build("fine_grained")
+
+        def ours(features: Tensor, target: Tensor) -> Tensor:
+            return loss.with_label_weights(prediction, target, features)[0]  # noqa: B023
+
+        def plain(features: Tensor, target: Tensor) -> Tensor:
+            level = obvious_similarity_correlation(features, target)
+            return obvious_pearson(prediction, target).log() / 2 + level  # noqa: B023
+
+        runs = [both_ways(each, features, target) for each in (ours, plain)]
+        found, formula = side_by_side(runs, rounds, device)
+        times = [shown(statistics.median(each)) for each in (found, formula)]
+        rows.append([str(n), *times, f"{ratio(found, formula):.2f}"])
+    header = ("n", "`fine_grained` with label weights", "the formulas, without", "ratio")
+    table("A training step, d = 512", header, rows)
+
+
+PARTS = (pearson, similarity_rank, similarity_correlation, spearman, step)
 
 
 def main() -> None:

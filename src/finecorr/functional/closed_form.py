@@ -91,23 +91,31 @@ def closed_form_loss(
 def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
     """Whether these are a batch, with a weight of each label or none, whose numbers may decide what
     is done with it."""
-    given = [prediction, target] if weight is None else [prediction, target, weight]
+    if (
+        not isinstance(prediction, Tensor)
+        or not isinstance(target, Tensor)
+        or torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or fwAD._current_level >= 0
+        or prediction.device != target.device
+        or prediction.shape != target.shape
+        or not 1 <= prediction.ndim <= 2
+        or not prediction.is_floating_point()
+        or (target.requires_grad and torch.is_grad_enabled())
+    ):
+        return False
+    if not prediction.is_cpu and (
+        not prediction.is_cuda or torch.cuda.is_current_stream_capturing()
+    ):
+        return False
+    if weight is None:
+        return True
     return (
-        all(isinstance(values, Tensor) for values in given)
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and fwAD._current_level < 0
-        and all(values.device == prediction.device for values in given)
-        and (
-            prediction.is_cpu
-            or (prediction.is_cuda and not torch.cuda.is_current_stream_capturing())
-        )
-        and all(values.shape == prediction.shape for values in given)
-        and 1 <= prediction.ndim <= 2
-        and prediction.is_floating_point()
-        and not (target.requires_grad and torch.is_grad_enabled())
+        isinstance(weight, Tensor)
+        and weight.device == prediction.device
+        and weight.shape == prediction.shape
         # What is no weight, `populations` says. On another device that would be a further look.
-        and (weight is None or not weight.is_cpu or _are_weights(weight))
+        and (not weight.is_cpu or _are_weights(weight))
     )
 
 
@@ -204,19 +212,21 @@ def _gradient(
     weight: Tensor | None,
     grad_output: Tensor,
 ) -> Tensor:
-    scale = _number(grad_output) if samples[0].ndim == 1 else None
+    if samples[0].ndim == 2:
+        *of, constant = (factor.to(grad_output) * grad_output for factor in factors)
+        gradient: Tensor = samples[0] * of[0]
+        for values, factor in zip(samples[1:], of[1:], strict=True):
+            gradient.addcmul_(values, factor)
+        gradient += constant
+        return gradient if weight is None else gradient.mul_(weight)
+    scale = _number(grad_output)
     if scale is not None:
         factors = tuple(factor * scale for factor in factors)
     *of, constant = factors
-    if samples[0].ndim == 1:  # the operations that take the least time to start
-        gradient = torch.full_like(samples[0], constant)
-        for values, factor in zip(samples, of, strict=True):
-            gradient.add_(values, alpha=factor)
-    else:
-        device = samples[0].device
-        gradient = samples[0] * of[0].to(device) + constant.to(device)
-        for values, factor in zip(samples[1:], of[1:], strict=True):
-            gradient.addcmul_(values, factor.to(device))
+    # The operations that take the least time to start.
+    gradient = torch.full_like(samples[0], constant)
+    for values, factor in zip(samples, of, strict=True):
+        gradient.add_(values, alpha=factor)
     if weight is not None:
         gradient *= weight
     return gradient * grad_output if scale is None else gradient

@@ -152,12 +152,16 @@ def _drawn(batch: Populations, residual: Tensor) -> Populations:
     labelled = (batch.weight > 0).any(1).nonzero().squeeze(1)
     if len(labelled) <= MANY:
         return batch
-    # Multiples of the golden ratio: even, and in step with no order that the samples may have.
-    places = torch.arange(DRAWN, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
-    rows = labelled[(places * len(labelled)).long().to(labelled.device)]
+    rows = labelled[_drawn_of(len(labelled)).to(labelled.device)]
     return replace(
         batch, prediction=residual[rows], target=batch.target[rows], weight=batch.weight[rows]
     )
+
+
+def _drawn_of(n: int) -> Tensor:
+    """Multiples of the golden ratio: even, and in step with no order that samples may have."""
+    places = torch.arange(DRAWN, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
+    return (places * n).long()
 
 
 def _noise(batch: Populations, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,7 +217,7 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
 def _plain_belief(prediction: Tensor, target: Tensor, features: Tensor | None) -> Tensor | None:
     """The same in few operations, for what float32 holds, where no label is missing; else None."""
     n = len(prediction)
-    if common_dtype(prediction, target) != torch.float32 or not 2 <= n <= MANY:
+    if common_dtype(prediction, target) != torch.float32 or n < 2:
         return None
     if features is not None and not _fit(features, prediction):
         return None
@@ -222,15 +226,20 @@ def _plain_belief(prediction: Tensor, target: Tensor, features: Tensor | None) -
     residual = prediction.double().view(n, -1) - truth
     if not math.isfinite(residual.sum().item()):
         return None
-    middle = _plain_median(residual)
-    distance = (residual - middle).abs()
+    drawn = residual if n <= MANY else residual[_drawn_of(n).to(residual.device)]
+    middle = _plain_median(drawn)
     std = truth.std(0, correction=0, keepdim=True)
+    distance = (drawn - middle).abs()
     unit = torch.maximum(_plain_median(distance), LEAST_SCALE * std)
-    far = (distance / (unit + (unit == 0))).square()
+    unit = unit + (unit == 0)
+    far = (distance / unit).square()
     noises = tried(far)
     mean = torch.log1p(noises.rate[..., None] * far).mean(1)
     # Where all targets are equal, all labels are believed.
-    believed = 1 / (1 + noises.mean_rate(mean) * (std > 0) * far)
+    rate = noises.mean_rate(mean) * (std > 0)
+    if n > MANY:
+        far = ((residual - middle) / unit).square()
+    believed = 1 / (1 + rate * far)
     if features is not None:
         believed = believed.pow(_plain_strength(residual, features.double()))
     return believed.clamp(LEAST_WEIGHT, 1).float().view(target.shape)
