@@ -31,7 +31,7 @@ LEAST_WEIGHT = 1e-6
 FARTHEST = 1e15
 """In median distances; its square does not overflow."""
 
-MANY, DRAWN = 2**14, 2**12
+MANY, DRAWN = 2**11, 2**10
 """Of more labelled samples than the first, without groups, so many tell the noise."""
 
 
@@ -72,8 +72,8 @@ def label_weights(
 
     Returns:
         The weights, without a gradient; 1 for a missing label, and where all residuals or all
-        targets are equal, or a prediction is not finite. Of more than 16384 samples without groups,
-        4096 tell c.
+        targets are equal, or a prediction is not finite. Of more than 2048 samples without groups,
+        1024 tell c.
 
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
