@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from finecorr.functional.features import bounded, check_features, feature_batch
-from finecorr.functional.label_noise import believed, believed_weight, label_weights
+from finecorr.functional.label_noise import believed_weight, label_weights
 from finecorr.functional.pearson import log_errors, robust_pearson_loss
 from finecorr.functional.similarity_correlation import (
     similarity_correlation,
@@ -55,18 +55,17 @@ def fine_grained_loss(
     if not 0 <= rank_weight < float("inf"):
         raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
     check_features(features, target)
+    if robust:
+        data = {"weight": weight, "group": group}
+        known = label_weights(prediction, target, features, **data)
+        weight = believed_weight(prediction, target, believed=known, **data)
     if group is None:
-        if robust:
-            known = label_weights(prediction, target, features, weight=weight)
-            weight = believed_weight(prediction, target, believed=known, weight=weight)
         loss = robust_pearson_loss(prediction, target, robust=False, weight=weight)
         if rank_weight:
             level = similarity_correlation_of(features, target, weight, None, bound=True)
             loss = loss + rank_weight * level
         return loss
     batch, features = feature_batch(features, prediction, target, weight, group)
-    if robust:
-        batch = believed(batch, features)
     loss = log_errors(batch)
     if rank_weight:
         loss = loss + rank_weight * similarity_correlation(batch, bounded(features, batch))

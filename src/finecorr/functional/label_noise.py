@@ -113,19 +113,9 @@ def believed_weight(
     batch = populations(prediction, target, weight, group)
     columns = believed.reshape(batch.target.shape)
     columns = columns if batch.order is None else columns[batch.order]
-    return batch.restore(_weighed(batch, columns).weight).reshape(target.shape)
-
-
-def believed(batch: Populations, features: Tensor | None) -> Populations:
-    """The batch with each label weighed by how far it is to be believed; a population as a whole
-    weighs what it did."""
-    return _weighed(batch, _belief(batch, features))
-
-
-def _weighed(batch: Populations, believed: Tensor) -> Populations:
-    weight = batch.weight * believed
-    before, after = batch.sum(batch.weight), batch.sum(weight)
-    return replace(batch, weight=weight * batch.expand(before / _positive(after)))
+    after = batch.weight * columns
+    growth = batch.sum(batch.weight) / _positive(batch.sum(after))
+    return batch.restore(after * batch.expand(growth)).reshape(target.shape)
 
 
 @torch.no_grad()

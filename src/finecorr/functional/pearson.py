@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, log
-from finecorr.functional.features import batch_with_features
-from finecorr.functional.label_noise import believed, believed_weight, label_weights
+from finecorr.functional.features import check_features
+from finecorr.functional.label_noise import believed_weight, label_weights
 from finecorr.functional.moments import Populations, Scores, populations
 
 LOG_EPSILON = 1e-4
@@ -112,16 +112,17 @@ def robust_pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
+    if features is not None:
+        check_features(features, target)
+    if robust:
+        data = {"weight": weight, "group": group}
+        known = label_weights(prediction, target, features, **data)
+        weight = believed_weight(prediction, target, believed=known, **data)
     if group is None:
-        if robust:
-            known = label_weights(prediction, target, features, weight=weight)
-            weight = believed_weight(prediction, target, believed=known, weight=weight)
         loss = closed_form_loss(prediction, target, weight, _log_errors_of_moments, _log_errors)
         if loss is not None:
             return loss
-        robust = False
-    batch, features = batch_with_features(features, prediction, target, weight, group)
-    return log_errors(believed(batch, features) if robust else batch)
+    return log_errors(populations(prediction, target, weight, group))
 
 
 def _log_errors_of_moments(moments: Moments) -> Slopes:
