@@ -166,6 +166,6 @@ def test_a_part_of_many_samples_tells_their_noise(monkeypatch: pytest.MonkeyPatc
     target[::20] += 4
     target[1::2] = torch.nan
     believed = label_weights(prediction, target)
-    monkeypatch.setattr("finecorr.functional.label_noise.MANY", len(target))
+    monkeypatch.setattr("finecorr.functional.plain.belief.MANY", len(target))
     assert_near(believed, label_weights(prediction, target), 0.1)
     assert believed[::20].max() < 0.1

@@ -217,7 +217,7 @@ def test_float32_in_few_operations(
     features, target = features.float(), batch.target.float()
     weight = torch.rand(n) + 0.1 if weighted else None
     if rows is not None:
-        monkeypatch.setattr("finecorr.functional.plain_similarity.CHUNK", rows * n)
+        monkeypatch.setattr("finecorr.functional.plain.distances.CHUNK", rows * n)
     wanted = features.double(), target.double(), None if weight is None else weight.double()
     expected = value_and_gradient(
         lambda f: similarity_correlation_loss(f, wanted[1], log=log, weight=wanted[2]), wanted[0]

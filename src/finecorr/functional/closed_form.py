@@ -159,9 +159,8 @@ class _ClosedForm(torch.autograd.Function):
         if batch is None:
             return None
         slopes = formula(batch.moments)
-        ctx.factors = _factors(batch, slopes)
-        tiny = torch.finfo(batch.samples[0].dtype).tiny
-        if not all(_all((factor == 0) | (abs(factor) > tiny)) for factor in ctx.factors):
+        ctx.factors = factors_of(batch, slopes)
+        if not are_sound(ctx.factors, batch):
             return None
         ctx.save_for_backward(prediction, target, weight, *batch.samples, batch.weight)
         ctx.general = general
@@ -175,13 +174,13 @@ class _ClosedForm(torch.autograd.Function):
             loss = ctx.general(prediction, target, weight)
             (gradient,) = torch.autograd.grad(loss, prediction, grad_output, create_graph=True)
         else:
-            gradient = _gradient(ctx.factors, samples, factor, grad_output).to(prediction.dtype)
+            gradient = gradient_of(ctx.factors, samples, factor, grad_output).to(prediction.dtype)
             if gradient.shape[-prediction.ndim :] != prediction.shape:
                 gradient = gradient.view(prediction.shape)
         return gradient, None, None, None, None, None
 
 
-class _Batch(NamedTuple):
+class PlainBatch(NamedTuple):
     moments: Moments
     samples: tuple[Tensor, ...]
     """Prediction, target, and their difference where it is needed; the first two perhaps
@@ -193,7 +192,7 @@ class _Batch(NamedTuple):
     """The sum of the weights."""
 
 
-def _factors(batch: _Batch, slopes: Slopes) -> tuple[Statistic, ...]:
+def factors_of(batch: PlainBatch, slopes: Slopes) -> tuple[Statistic, ...]:
     """The gradient is the sum of the samples times these, and of the last one; times the weight."""
     of, moments = slopes, batch.moments
     targets = batch.samples[0].shape[1] if batch.samples[0].ndim == 2 else 1
@@ -206,7 +205,13 @@ def _factors(batch: _Batch, slopes: Slopes) -> tuple[Statistic, ...]:
     return (u, v, constant) if len(batch.samples) == 2 else (u, v, 2 * share * of.square, constant)
 
 
-def _gradient(
+def are_sound(factors: tuple[Statistic, ...], batch: PlainBatch) -> bool:
+    """Whether the samples' dtype holds them."""
+    tiny = torch.finfo(batch.samples[0].dtype).tiny
+    return all(_all((factor == 0) | (abs(factor) > tiny)) for factor in factors)
+
+
+def gradient_of(
     factors: tuple[Statistic, ...],
     samples: list[Tensor],
     weight: Tensor | None,
@@ -264,7 +269,7 @@ class _Variable(NamedTuple):
     """The weighted sum of the squared deviations from the mean."""
 
 
-def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch | None:
+def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBatch | None:
     if w is not None:
         missing = y.isnan() | (w == 0)
         p, y, w = (values.masked_fill(missing, 0) for values in (p, y, w))
@@ -282,11 +287,11 @@ def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch | No
     variances = guess.square / total, truth.square / total
     samples, means = (guess.values, truth.values), (guess.mean, truth.mean)
     if not errors:
-        return _Batch(Moments(loss, *variances, 0.0, 0.0), samples, means, w, total)
+        return PlainBatch(Moments(loss, *variances, 0.0, 0.0), samples, means, w, total)
     error = p - y
     bias = _statistic(error.sum(0) if w is None else (error * w).sum(0)) / total
     moments = Moments(loss, *variances, bias, _dot(error, error, w) / total)
-    return _Batch(moments, (*samples, error), means, w, total)
+    return PlainBatch(moments, (*samples, error), means, w, total)
 
 
 def _variable(values: Tensor, w: Tensor | None, total: Statistic) -> _Variable | None:
@@ -342,7 +347,7 @@ def _all(condition: Any) -> bool:
 # On another device
 
 
-def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch | None:
+def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBatch | None:
     if p.dtype is not torch.float32:
         return None
     missing = y.isnan()
@@ -353,21 +358,40 @@ def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch |
     if p.ndim == 1:
         products = weighted @ samples.T
         sums = torch.cat([products.flatten(), weighted.sum(1), weight.sum(0, keepdim=True)])
-        numbers = sums.tolist()
-        k = len(samples)
-        total, means = numbers[-1], numbers[-1 - k : -1]
-        squares = [numbers[i * (k + 1)] for i in range(k)]
-        product = numbers[1]
+        k, numbers = len(samples), sums.tolist()
+        squares, product = numbers[: k * k : k + 1], numbers[1]
+        totals, total = numbers[k * k : -1], numbers[-1]
     else:
         squares_ = (weighted * samples).sum(1)
         product_ = (weighted[0] * samples[1]).sum(0)
         rows = [*squares_, product_, *weighted.sum(1), weight.sum(0)]
-        host = torch.stack(rows).cpu()
-        k = len(samples)
-        squares, product, means, total = list(host[:k]), host[k], list(host[k + 1 : -1]), host[-1]
+        host, k = torch.stack(rows).cpu(), len(samples)
+        squares, product = list(host[:k]), host[k]
+        totals, total = list(host[k + 1 : -1]), host[-1]
+    return batch_of_sums(tuple(samples), weight, squares, product, totals, total)
+
+
+def batch_of_sums(
+    samples: tuple[Tensor, ...],
+    weight: Tensor,
+    squares: list[Statistic],
+    product: Statistic,
+    totals: list[Statistic],
+    total: Statistic,
+) -> PlainBatch | None:
+    """Of weighted sums over float32 in float64; None where these have lost digits.
+
+    Args:
+        samples: prediction, target, and perhaps their difference.
+        weight: of the samples.
+        squares: of each of them, the sum of its squares.
+        product: of the first two.
+        totals: of each, the sum.
+        total: of the weights.
+    """
     if not _all(total > 0):
         return None
-    means = [mean / total for mean in means]
+    means = [sum_ / total for sum_ in totals]
     deviations = [squares[i] - total * means[i] * means[i] for i in range(2)]
     smallest, least = SOUND_ELSEWHERE
     for i, square in enumerate(deviations):
@@ -378,6 +402,6 @@ def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> _Batch |
     loss = 1 - covariance / (deviations[0] * deviations[1]) ** 0.5
     loss = loss.clamp(min=0) if isinstance(loss, Tensor) else max(loss, 0.0)
     variances = deviations[0] / total, deviations[1] / total
-    of_errors = (means[2], squares[2] / total) if errors else (0.0, 0.0)
+    of_errors = (means[2], squares[2] / total) if len(samples) == 3 else (0.0, 0.0)
     moments = Moments(loss, *variances, *of_errors)
-    return _Batch(moments, tuple(samples), (means[0], means[1]), weight, total)
+    return PlainBatch(moments, samples, (means[0], means[1]), weight, total)

@@ -9,9 +9,16 @@ from __future__ import annotations
 from torch import Tensor
 
 from finecorr.functional.features import bounded, check_features, feature_batch
-from finecorr.functional.label_noise import believed_weight, label_weights
-from finecorr.functional.pearson import log_errors, robust_pearson_loss
+from finecorr.functional.label_noise import weigh
+from finecorr.functional.pearson import (
+    log_errors,
+    log_errors_of_moments,
+    robust_pearson_and_belief,
+    robust_pearson_loss,
+)
+from finecorr.functional.plain.step import Parts, plain_step
 from finecorr.functional.similarity_correlation import (
+    limits,
     similarity_correlation,
     similarity_correlation_of,
 )
@@ -56,15 +63,57 @@ def fine_grained_loss(
         raise ValueError(f"rank_weight must be finite and not negative, not {rank_weight}")
     check_features(features, target)
     if robust:
-        data = {"weight": weight, "group": group}
-        known = label_weights(prediction, target, features, **data)
-        weight = believed_weight(prediction, target, believed=known, **data)
+        return fine_grained_and_belief(prediction, target, features, rank_weight, weight, group)[0]
     if group is None:
         loss = robust_pearson_loss(prediction, target, robust=False, weight=weight)
         if rank_weight:
             level = similarity_correlation_of(features, target, weight, None, bound=True)
             loss = loss + rank_weight * level
         return loss
+    return _of_populations(prediction, target, features, rank_weight, weight, group)
+
+
+def fine_grained_and_belief(
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor,
+    rank_weight: float,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`fine_grained_loss`, and its label weights."""
+    if not rank_weight:
+        return robust_pearson_and_belief(prediction, target, features, weight, group)
+    if weight is None and group is None:
+
+        def general(prediction: Tensor, features: Tensor | None, weight: Tensor) -> Tensor:
+            assert features is not None
+            return _of_populations(prediction, target, features, rank_weight, weight, None)
+
+        local = limits(log=True, bound=True)
+        parts = Parts(log_errors_of_moments, general, local, rank_weight)
+        found = plain_step(prediction, target, features, parts)
+        if found is not None:
+            return found
+    known, weight = weigh(prediction, target, features, weight, group)
+    loss = fine_grained_loss(
+        *(prediction, target, features),
+        rank_weight=rank_weight,
+        robust=False,
+        weight=weight,
+        group=group,
+    )
+    return loss, known
+
+
+def _of_populations(
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor,
+    rank_weight: float,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> Tensor:
     batch, features = feature_batch(features, prediction, target, weight, group)
     loss = log_errors(batch)
     if rank_weight:

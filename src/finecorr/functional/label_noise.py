@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import common_dtype, is_plain
 from finecorr.functional.features import batch_with_features
 from finecorr.functional.moments import Populations, populations
+from finecorr.functional.plain.belief import (
+    LEAST_SCALE,
+    LEAST_WEIGHT,
+    MANY,
+    NEIGHBOURS,
+    SHARED,
+    drawn,
+    plain_label_weights,
+)
 from finecorr.functional.relations import CHUNK, distances
 from finecorr.functional.student_t import tried
 
-LEAST_SCALE = 1e-3
-"""The least scale of the noise, as a share of the targets' standard deviation: where most of the
-labels are met exactly, the rest are not wrong for that."""
-
-NEIGHBOURS = 8
-"""Samples with which each one's residual is compared."""
-
-SHARED = 3.0
-"""Times what neighbours share is how much the weights are weakened: all are 1 where it is a third
-of the residuals' variance."""
-
-LEAST_WEIGHT = 1e-6
-"""A weight of 0 would be a missing label."""
-
 FARTHEST = 1e15
 """In median distances; its square does not overflow."""
-
-MANY, DRAWN = 2**11, 2**10
-"""Of more labelled samples than the first, without groups, so many tell the noise."""
 
 
 def label_weights(
@@ -82,12 +72,25 @@ def label_weights(
     Distribution, JASA 1989; P. A. P. Moran, Notes on Continuous Stochastic Phenomena, Biometrika
     1950.
     """
-    if weight is None and group is None and is_plain(prediction, target):
-        found = _plain_belief(prediction, target, features)
+    if weight is None and group is None:
+        found = plain_label_weights(prediction, target, features)
         if found is not None:
             return found
     batch, features = batch_with_features(features, prediction, target, weight, group)
     return batch.restore(_belief(batch, features)).reshape(target.shape)
+
+
+def weigh(
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor | None,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """The label weights, and the weights of the labels that are times these."""
+    data = {"weight": weight, "group": group}
+    known = label_weights(prediction, target, features, **data)
+    return known, believed_weight(prediction, target, believed=known, **data)
 
 
 def believed_weight(
@@ -140,18 +143,10 @@ def _drawn(batch: Populations, residual: Tensor) -> Populations:
     if batch.group is not None or len(residual) <= MANY:
         return batch
     labelled = (batch.weight > 0).any(1).nonzero().squeeze(1)
-    if len(labelled) <= MANY:
-        return batch
-    rows = labelled[_drawn_of(len(labelled)).to(labelled.device)]
+    rows = drawn(labelled)
     return replace(
         batch, prediction=residual[rows], target=batch.target[rows], weight=batch.weight[rows]
     )
-
-
-def _drawn_of(n: int) -> Tensor:
-    """Multiples of the golden ratio: even, and in step with no order that samples may have."""
-    places = torch.arange(DRAWN, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
-    return (places * n).long()
 
 
 def _noise(batch: Populations, least: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,73 +196,6 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
         near = (others & (apart <= reach)).to(values.dtype)
         means.append((near @ values.T[..., None]).squeeze(-1) / _positive(near.sum(-1)))
     return torch.cat(means, dim=1).T
-
-
-@torch.no_grad()
-def _plain_belief(prediction: Tensor, target: Tensor, features: Tensor | None) -> Tensor | None:
-    """The same in few operations, for what float32 holds, where no label is missing; else None."""
-    n = len(prediction)
-    if common_dtype(prediction, target) != torch.float32 or n < 2:
-        return None
-    if features is not None and not _fit(features, prediction):
-        return None
-    # In float64, in which no square of float32 overflows or vanishes.
-    truth = target.double().view(n, -1)
-    residual = prediction.double().view(n, -1) - truth
-    if not math.isfinite(residual.sum().item()):
-        return None
-    drawn = residual if n <= MANY else residual[_drawn_of(n).to(residual.device)]
-    middle = _plain_median(drawn)
-    std = truth.std(0, correction=0, keepdim=True)
-    distance = (drawn - middle).abs()
-    unit = torch.maximum(_plain_median(distance), LEAST_SCALE * std)
-    unit = unit + (unit == 0)
-    far = (distance / unit).square()
-    noises = tried(far)
-    mean = torch.log1p(noises.rate[..., None] * far).mean(1)
-    # Where all targets are equal, all labels are believed.
-    rate = noises.mean_rate(mean) * (std > 0)
-    if n > MANY:
-        far = ((residual - middle) / unit).square()
-    believed = 1 / (1 + rate * far)
-    if features is not None:
-        believed = believed.pow(_plain_strength(residual, features.double()))
-    return believed.clamp(LEAST_WEIGHT, 1).float().view(target.shape)
-
-
-def _fit(features: Tensor, prediction: Tensor) -> bool:
-    """Whether all pairs can be compared at once."""
-    n = len(prediction)
-    return (
-        isinstance(features, Tensor)
-        and features.device == prediction.device
-        and features.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and features.ndim == 2
-        and len(features) == n
-        and features.shape[1] > 0
-        and n * n <= CHUNK
-    )
-
-
-def _plain_median(values: Tensor) -> Tensor:
-    n = len(values)
-    return values.sort(0).values[(n - 1) // 2 : n // 2 + 1].mean(0, keepdim=True)
-
-
-def _plain_strength(residual: Tensor, features: Tensor) -> Tensor:
-    scores = residual - residual.mean(0)
-    features = features - features.mean(0)
-    with torch.autocast(features.device.type, enabled=False):
-        products = features @ features.T
-        squares = products.diagonal()
-        apart = (squares[:, None] + squares).sub_(products, alpha=2)
-        apart.fill_diagonal_(torch.inf)
-        reach = apart.topk(min(NEIGHBOURS, len(apart) - 1), largest=False).values[:, -1:]
-        near = (apart <= reach).double()
-        shared = scores * (near @ scores) / near.sum(1, keepdim=True)
-    moran = shared.sum(0) / scores.square().sum(0)
-    # Where all residuals are equal, all labels are believed, however strongly.
-    return (1 - SHARED * moran.nan_to_num(0.0)).clamp(0, 1)
 
 
 def _positive(values: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, log
 from finecorr.functional.features import check_features
-from finecorr.functional.label_noise import believed_weight, label_weights
+from finecorr.functional.label_noise import weigh
 from finecorr.functional.moments import Populations, Scores, populations
+from finecorr.functional.plain.step import Parts, plain_step
 
 LOG_EPSILON = 1e-4
 """What is added to an error before its logarithm is taken: a batch of two, or one that is learnt by
@@ -115,17 +116,33 @@ def robust_pearson_loss(
     if features is not None:
         check_features(features, target)
     if robust:
-        data = {"weight": weight, "group": group}
-        known = label_weights(prediction, target, features, **data)
-        weight = believed_weight(prediction, target, believed=known, **data)
+        return robust_pearson_and_belief(prediction, target, features, weight, group)[0]
     if group is None:
-        loss = closed_form_loss(prediction, target, weight, _log_errors_of_moments, _log_errors)
+        loss = closed_form_loss(prediction, target, weight, log_errors_of_moments, _log_errors)
         if loss is not None:
             return loss
     return log_errors(populations(prediction, target, weight, group))
 
 
-def _log_errors_of_moments(moments: Moments) -> Slopes:
+def robust_pearson_and_belief(
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor | None,
+    weight: Tensor | None,
+    group: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`robust_pearson_loss`, and its label weights."""
+    if weight is None and group is None:
+        parts = Parts(log_errors_of_moments, lambda p, _, w: _log_errors(p, target, w))
+        found = plain_step(prediction, target, features, parts)
+        if found is not None:
+            return found
+    known, weight = weigh(prediction, target, features, weight, group)
+    loss = robust_pearson_loss(prediction, target, robust=False, weight=weight, group=group)
+    return loss, known
+
+
+def log_errors_of_moments(moments: Moments) -> Slopes:
     correlation = moments.one_minus_correlation + LOG_EPSILON
     error = moments.square / (2 * moments.target_variance) + LOG_EPSILON
     return Slopes(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from finecorr.functional.features import LEAST_STD, bounded, feature_batch
 from finecorr.functional.moments import Populations
-from finecorr.functional.plain_similarity import Limits, plain_similarity_correlation
+from finecorr.functional.plain.similarity import Limits, plain_similarity_correlation
 from finecorr.functional.relations import (
     Relation,
     Samples,
@@ -98,13 +98,17 @@ def similarity_correlation_of(
         return similarity_correlation(batch, bounded(points, batch) if bound else points, log)
 
     if group is None:
-        limits = Limits(
-            LOG_EPSILON if log else None, EVEN_FEATURES, EVEN_TARGETS, LEAST_STD if bound else None
-        )
-        loss = plain_similarity_correlation(features, target, weight, limits, general)
+        found = limits(log=log, bound=bound)
+        loss = plain_similarity_correlation(features, target, weight, found, general)
         if loss is not None:
             return loss
     return general(features)
+
+
+def limits(*, log: bool, bound: bool) -> Limits:
+    return Limits(
+        LOG_EPSILON if log else None, EVEN_FEATURES, EVEN_TARGETS, LEAST_STD if bound else None
+    )
 
 
 def similarity_correlation(batch: Populations, features: Tensor, log: bool = True) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from finecorr import functional
+from finecorr.functional.label_noise import weigh
 
 T = TypeVar("T")
 
@@ -153,6 +153,9 @@ class RobustLoss(Loss):
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         if not self.weighs_labels or self.progress < self.warmup:
             return super().evaluate(batch)
-        believed = batch.of_all(functional.label_weights)
-        weight = batch.of_predictions(functional.believed_weight, believed=believed)
+        return self.weighing_labels(batch)
+
+    def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss with label weights, and these."""
+        believed, weight = batch.of_all(weigh)
         return self.of(replace(batch, weight=weight)), believed

@@ -7,7 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from finecorr import functional
+from finecorr.functional.fine_grained import fine_grained_and_belief
 from finecorr.functional.pairwise import MARGIN, PairLoss
+from finecorr.functional.pearson import robust_pearson_and_belief
 from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
 from finecorr.losses.base import Batch, Loss, PredictionLoss, RobustLoss
@@ -81,6 +83,9 @@ class RobustPearsonLoss(RobustLoss):
     def of(self, batch: Batch) -> Tensor:
         return batch.of_predictions(functional.robust_pearson_loss, robust=False)
 
+    def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return batch.of_all(robust_pearson_and_belief)
+
 
 class SimilarityRankLoss(Loss):
     """Samples closer in target should be closer in representation.
@@ -141,3 +146,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         return batch.of_all(
             functional.fine_grained_loss, rank_weight=self.rank_weight, robust=False
         )
+
+    def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if batch.features is None:
+            return super().weighing_labels(batch)
+        return batch.of_all(fine_grained_and_belief, rank_weight=self.rank_weight)

@@ -1,0 +1,96 @@
+"""How far labels are to be believed; see `finecorr.functional.label_noise`."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from finecorr.functional.closed_form import common_dtype, is_plain
+from finecorr.functional.plain.distances import Distances, at_once, distances, fits
+from finecorr.functional.student_t import tried
+
+LEAST_SCALE = 1e-3
+"""The least scale of the noise, as a share of the targets' standard deviation: where most of the
+labels are met exactly, the rest are not wrong for that."""
+
+NEIGHBOURS = 8
+"""Samples with which each one's residual is compared."""
+
+SHARED = 3.0
+"""Times what neighbours share is how much the weights are weakened: all are 1 where it is a third
+of the residuals' variance."""
+
+LEAST_WEIGHT = 1e-6
+"""A weight of 0 would be a missing label."""
+
+MANY, DRAWN = 2**11, 2**10
+"""Of more labelled samples than the first, without groups, so many tell the noise."""
+
+LEAST_UNIT = 1e-100
+"""A divisor that no residual of float32 overflows."""
+
+
+@torch.no_grad()
+def plain_label_weights(
+    prediction: Tensor, target: Tensor, features: Tensor | None
+) -> Tensor | None:
+    """Or None where they have to be taken in the general way."""
+    if not is_plain(prediction, target) or common_dtype(prediction, target) != torch.float32:
+        return None
+    n = len(prediction)
+    if n < 2 or (features is not None and not (fits(features, target) and at_once(n) == n)):
+        return None
+    # In float64, in which no square of float32 overflows or vanishes.
+    truth = target.double().view(n, -1)
+    residual = prediction.double().view(n, -1) - truth
+    if not math.isfinite(residual.sum().item()):
+        return None
+    apart = None if features is None else distances(features)
+    return belief(residual, truth, apart).float().view(target.shape)
+
+
+def belief(residual: Tensor, truth: Tensor, apart: Distances | None) -> Tensor:
+    """`(n, targets)`, as all these are, of finite numbers in float64."""
+    part = drawn(residual)
+    middle = _median(part)
+    std = truth.std(0, correction=0, keepdim=True)
+    distance = (part - middle).abs()
+    unit = torch.maximum(_median(distance), LEAST_SCALE * std).clamp_(min=LEAST_UNIT)
+    far = (distance / unit).square()
+    noises = tried(far)
+    mean = torch.log1p(noises.rate[..., None] * far).mean(1)
+    # Where all targets are equal, all labels are believed.
+    rate = noises.mean_rate(mean) * (std > 0)
+    if part is not residual:
+        far = ((residual - middle) / unit).square()
+    doubt = 1 + rate * far
+    believed = doubt.reciprocal() if apart is None else doubt.pow(_minus_strength(residual, apart))
+    return believed.clamp_(min=LEAST_WEIGHT)
+
+
+def drawn(values: Tensor) -> Tensor:
+    """Of many rows a part: those at multiples of the golden ratio, which are even, and in step with
+    no order that samples may have."""
+    n = len(values)
+    if n <= MANY:
+        return values
+    places = torch.arange(DRAWN, dtype=torch.float64) * ((5**0.5 - 1) / 2) % 1
+    return values[(places * n).long().to(values.device)]
+
+
+def _median(values: Tensor) -> Tensor:
+    n = len(values)
+    return values.sort(0).values[(n - 1) // 2 : n // 2 + 1].mean(0, keepdim=True)
+
+
+def _minus_strength(residual: Tensor, apart: Distances) -> Tensor:
+    scores = residual - residual.mean(0)
+    # Its own distance, 0, is among the smallest.
+    reach = apart.squares.topk(min(NEIGHBOURS + 1, len(scores)), largest=False).values[:, -1:]
+    near = (apart.squares <= reach).double().fill_diagonal_(0)
+    shared = scores * (near @ scores) / near.sum(1, keepdim=True)
+    moran = shared.sum(0) / scores.square().sum(0)
+    # Where all residuals are equal, all labels are believed, however strongly.
+    return (SHARED * moran.nan_to_num_(0.0) - 1).clamp_(-1, 0)
