@@ -441,6 +441,40 @@ def test_the_loss_compiles_into_one_graph(regularization: Regularization) -> Non
     assert_near(gradient, expected_gradient, 1e-12)
 
 
+@pytest.mark.parametrize("where", ["_isotonic_of_equals", "_isotonic_by_means"])
+@pytest.mark.parametrize("n", [2, 3, 16, 64, 301])
+@pytest.mark.parametrize("strength", [1e-5, 0.3, 2.0, 50.0])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-20, 0.0), (1.0, 0.0), (1.0, 1e3), (1e20, 0.0)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_float32_in_few_operations(
+    where: str,
+    n: int,
+    strength: float,
+    scale: float,
+    offset: float,
+    ties: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = random_batch(n, n)
+    prediction, target = batch.prediction + offset, batch.target
+    if ties:
+        prediction, target = prediction.round(decimals=1), target.round(decimals=1)
+    prediction, target = (scale * prediction).float(), (scale * target).float()
+    expected = value_and_gradient(
+        lambda p: spearman_loss(p, target.double(), strength=strength), prediction.double()
+    )
+    monkeypatch.setattr(spearman, "_isotonic_of_equals", getattr(spearman, where))
+    # It is this arithmetic that is tested, and no other.
+    monkeypatch.setattr(spearman, "_spearman", None)
+    for shape in ((n,), (n, 1)):
+        actual = value_and_gradient(
+            lambda p: spearman_loss(p, target.view(p.shape), strength=strength),
+            prediction.view(shape),
+        )
+        assert_near(actual[0], expected[0], 1e-5, 1e-6)
+        assert_near(actual[1].view(n), expected[1], 1e-4, 1e-6 / scale)
+
+
 class TestIsotonicRegression:
     """In torch operations, against SciPy's and a loop."""
 
@@ -458,6 +492,18 @@ class TestIsotonicRegression:
         expected = isotonic_regression(values, weights=weight).x
         assert_near(actual, torch.from_numpy(expected), 1e-12)
         assert_near(spearman._isotonic_by_scipy(values, weight), torch.from_numpy(expected), 0)
+
+    @settings(max_examples=200)
+    @given(
+        seed=st.integers(0, 10_000),
+        n=st.integers(1, 70),
+        slope=st.sampled_from([-1.0, 0.0, 0.1, 1.0]),
+        digits=st.sampled_from([0, 1, 9]),
+    )
+    def test_of_all_means_at_once(self, seed: int, n: int, slope: float, digits: int) -> None:
+        values = (slope * torch.arange(n) + 3 * normal(seed, n)).round(decimals=digits)
+        expected = torch.from_numpy(isotonic_regression(values).x)
+        assert_near(spearman._isotonic_by_means(values), expected, 1e-12, 1e-12)
 
     @pytest.mark.parametrize("n", [1023, 1024, 1025, 50_000])
     @pytest.mark.parametrize("strength", [0.1, 1.0, 3.0, 10.0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ class Batch(TypedDict):
     """`(n, targets)` float32, NaN for a missing label; lengths in pixels of `image`."""
     unit: Tensor
     """`(n, targets)`: what one unit of `target` is in the table's unit."""
-    weight: Tensor
-    """`(n,)`"""
+    weight: NotRequired[Tensor]
+    """`(n,)`: left out where the table has no weights."""
 
 
 class ImageDataset(Dataset[Batch]):
@@ -62,8 +62,7 @@ class ImageDataset(Dataset[Batch]):
             self.units[:, np.array(lengths)] = pixel_sizes(table, images)[:, None]
         labels = table.targets if targets is None else targets
         self.targets = labels[self.rows] / self.units
-        weights = np.ones(len(table)) if table.weights is None else table.weights
-        self.weights = weights[self.rows]
+        self.weights = None if table.weights is None else table.weights[self.rows]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -73,11 +72,13 @@ class ImageDataset(Dataset[Batch]):
 
     def batch_of(self, index: int, image: Tensor) -> Batch:
         """One image in the place of that of the data set, or of a part of it."""
-        return {
+        batch: Batch = {
             "row": torch.tensor(self.rows[index]),
             "index": torch.tensor(index),
             "image": image,
             "target": torch.from_numpy(self.targets[index]).float(),
             "unit": torch.from_numpy(self.units[index]).float(),
-            "weight": torch.tensor(self.weights[index], dtype=torch.float32),
         }
+        if self.weights is not None:
+            batch["weight"] = torch.tensor(self.weights[index], dtype=torch.float32)
+        return batch

@@ -53,8 +53,9 @@ class ImageDataModule(L.LightningDataModule):
         }
         """For each split, its images with a label."""
         # Only the ratios of those that are trained on count, which float32 can hold.
-        largest = dataset.weights[self.indices["train"]].max()
-        dataset.weights = np.minimum(dataset.weights / largest, 1)
+        if dataset.weights is not None:
+            largest = dataset.weights[self.indices["train"]].max()
+            dataset.weights = np.minimum(dataset.weights / largest, 1)
 
     def training_targets(self) -> NDArray[np.float64]:
         """`(n, targets)`: the training labels as the network learns them."""

@@ -77,13 +77,13 @@ class RegressionModule(L.LightningModule):
         self.loss.progress = self.global_step / self.trainer.estimated_stepping_batches
         scores, features = self.regressor.scores(batch["image"])
         target = self.regressor.standardised(batch["target"])
-        weight = batch["weight"]
+        weight = batch.get("weight")
         ranked = None if self.loss.ranks_features_alone else features
         loss, believed = self.loss.with_label_weights(scores, target, ranked, weight=weight)
         if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
             self._targets.update(target)
-            self._weights.update(weight)
+            self._weights.update(scores.new_ones(len(scores)) if weight is None else weight)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
         return {"loss": loss, "label_weight": believed}
 

@@ -391,10 +391,12 @@ def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
     """On the training rows, by label weights: whatever the loss, a training may end with a bias."""
     scores = torch.from_numpy(_outputs(regressor, data.dataset, data.indices["train"]).scores)
     target = regressor.standardised(torch.from_numpy(data.training_targets()))
-    weight = torch.from_numpy(data.dataset.weights[data.indices["train"]])
+    weights = data.dataset.weights
+    weight = None if weights is None else torch.from_numpy(weights[data.indices["train"]])
     believed = torch.ones_like(target)
     for _ in range(_CALIBRATION_STEPS):
-        regressor.calibrate(scores, target, believed * weight[:, None])
+        both = believed if weight is None else believed * weight[:, None]
+        regressor.calibrate(scores, target, both)
         believed = functional.label_weights(regressor.calibrated(scores), target, weight=weight)
 
 
