@@ -347,6 +347,50 @@ class TestFeatures:
             batch.features.requires_grad_(),
         )
 
+    @pytest.mark.parametrize("n", [2, 3, 40, 201])
+    @pytest.mark.parametrize("levels", [None, 2, 5, 300])
+    @pytest.mark.parametrize("temperature", [0.03, 0.1, 2.0])
+    @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+    @pytest.mark.parametrize("column", [False, True])
+    def test_float32_in_few_operations(
+        self,
+        n: int,
+        levels: int | None,
+        temperature: float,
+        scale: float,
+        column: bool,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Targets on a grid, so that distances are equal in any dtype."""
+        batch = random_batch(n, n)
+        features = (scale * batch.features).float()
+        target = (8 * batch.target).round().float()
+        target[1] = target[0] + 3
+        options: dict[str, Any] = {"levels": levels, "temperature": temperature}
+        expected = value_and_gradient(
+            lambda f: similarity_rank_loss(f, target.double(), **options), features.double()
+        )
+        # It is this arithmetic that is tested, and no other.
+        monkeypatch.setattr("finecorr.functional.similarity.feature_batch", None)
+        target = target[:, None] if column else target
+        actual = value_and_gradient(lambda f: similarity_rank_loss(f, target, **options), features)
+        assert_near(actual[0], expected[0], 1e-5, 1e-6)
+        assert_near(actual[1], expected[1], 1e-4, 1e-6 / scale)
+
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_float32_with_a_label_that_is_no_number(self, wrong: float) -> None:
+        batch = random_batch(3, 20)
+        target = batch.target.float()
+        target[[4, 11]] = wrong
+        actual = value_and_gradient(
+            lambda f: similarity_rank_loss(f, target), batch.features.float()
+        )
+        expected = value_and_gradient(
+            lambda f: similarity_rank_loss(f, target.double()), batch.features
+        )
+        for found, wanted in zip(actual, expected, strict=True):
+            torch.testing.assert_close(found.double(), wanted, equal_nan=True, rtol=1e-4, atol=1e-5)
+
     @pytest.mark.parametrize("shape", [(4,), (3, 2), (4, 2, 1)])
     def test_features_of_another_shape(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match="features"):

@@ -22,6 +22,7 @@ from finecorr.functional.moments import (
     populations,
     running_sum_terms,
 )
+from finecorr.functional.plain.ranking import plain_similarity_rank
 from finecorr.functional.relations import (
     Relation,
     Samples,
@@ -85,14 +86,21 @@ def similarity_rank_loss(
         ValueError, TypeError: see `finecorr.functional.moments.populations`; or an option is out
             of its range.
     """
-    if similarity not in get_args(Similarity):
-        raise ValueError(f"similarity must be one of {get_args(Similarity)}, not {similarity!r}")
-    # Every target ranks the same features, so that the predictions' place stays empty.
-    batch, features = feature_batch(features, None, target, weight, group)
-    if similarity == "cosine":
-        features = directions(features)
-    truth = batch.scores(batch.target)
-    return _rank_loss(features[None], batch, truth, _Ranking(levels, temperature, similarity))
+    ranking = _Ranking(levels, temperature, similarity)
+    ranking.check()
+
+    def general(features: Tensor) -> Tensor:
+        # Every target ranks the same features, so that the predictions' place stays empty.
+        batch, features = feature_batch(features, None, target, weight, group)
+        if similarity == "cosine":
+            features = directions(features)
+        return _rank_loss(features[None], batch, batch.scores(batch.target), ranking)
+
+    if similarity == "cosine" and weight is None and group is None:
+        loss = plain_similarity_rank(features, target, levels, temperature, general)
+        if loss is not None:
+            return loss
+    return general(features)
 
 
 def prediction_rank_loss(
@@ -122,12 +130,12 @@ def prediction_rank_loss(
     Raises:
         ValueError, TypeError: as `similarity_rank_loss`.
     """
+    ranking = _Ranking(levels, temperature, "euclidean")
+    ranking.check()
     batch = populations(prediction, target, weight, group)
     truth = batch.scores(batch.target)
     scaled = batch.prediction / batch.expand(torch.where(truth.constant, 1, truth.std))
-    return _rank_loss(
-        scaled.T[:, :, None], batch, truth, _Ranking(levels, temperature, "euclidean")
-    )
+    return _rank_loss(scaled.T[:, :, None], batch, truth, ranking)
 
 
 class _Ranking(NamedTuple):
@@ -137,15 +145,20 @@ class _Ranking(NamedTuple):
     temperature: float
     similarity: Similarity
 
+    def check(self) -> None:
+        if self.similarity not in get_args(Similarity):
+            known = get_args(Similarity)
+            raise ValueError(f"similarity must be one of {known}, not {self.similarity!r}")
+        if self.levels is not None and self.levels < 2:
+            raise ValueError(
+                f"levels must be at least 2, or None for the exact order, not {self.levels}"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+
 
 def _rank_loss(points: Tensor, batch: Populations, truth: Scores, ranking: _Ranking) -> Tensor:
     """`points` are `(targets, n, d)`, or `(1, n, d)` where all targets share them."""
-    if ranking.levels is not None and ranking.levels < 2:
-        raise ValueError(
-            f"levels must be at least 2, or None for the exact order, not {ranking.levels}"
-        )
-    if not ranking.temperature > 0:
-        raise ValueError(f"temperature must be positive, not {ranking.temperature}")
     relation = Relation(ranking.similarity, _in_order, _anchors, ranking)
     return relation_loss(points, anchor_samples(batch, truth), relation)
 
