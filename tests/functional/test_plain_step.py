@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from strategies import assert_near, random_batch
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "robust_pearson": robust_pearson_loss,
     "fine_grained": fine_grained_loss,
-    "fine_grained, global": lambda *call: fine_grained_loss(*call, rank_weight=0.0),
-    "fine_grained, local 3": lambda *call: fine_grained_loss(*call, rank_weight=3.0),
+    "fine_grained, global": partial(fine_grained_loss, rank_weight=0.0),
+    "fine_grained, local 3": partial(fine_grained_loss, rank_weight=3.0),
 }
 
 
@@ -38,44 +39,59 @@ def batch_of(n: int, scale: float, offset: float, missing: bool) -> tuple[Tensor
     return prediction.float(), target.float(), features.float()
 
 
-def value_and_gradients(loss: Callable[..., Tensor], *call: Tensor) -> list[Tensor]:
+def value_and_gradients(
+    loss: Callable[..., Tensor], *call: Tensor, weight: Tensor | None = None
+) -> list[Tensor]:
     prediction, target, features = call
     inputs = [values.clone().requires_grad_() for values in (prediction, features)]
-    value = loss(inputs[0], target, inputs[1])
+    value = loss(inputs[0], target, inputs[1], weight=weight)
     found = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
     return [value.detach(), *found]
 
 
-@pytest.mark.parametrize("n", [6, 11, 64, 200])
+@pytest.mark.parametrize("n", [8, 11, 64, 200])
 @pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1.0, 0.0), (1.0, 200.0), (1e12, 0.0)])
 @pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("weights", ["none", "each", "some 0"])
 def test_equals_the_general_form(
     loss: Callable[..., Tensor],
     n: int,
     scale: float,
     offset: float,
     missing: bool,
+    weights: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     call = batch_of(n, scale, offset, missing)
-    expected = value_and_gradients(loss, *(values.double() for values in call))
+    weight = None if weights == "none" else torch.linspace(0.1, 2, n)
+    if weight is not None and weights == "some 0":
+        weight[4::9] = 0
+    expected = value_and_gradients(
+        loss,
+        *(values.double() for values in call),
+        weight=None if weight is None else weight.double(),
+    )
     # It is this arithmetic that is tested, and no other.
     for general in ("pearson.weigh", "fine_grained.weigh"):
         monkeypatch.setattr(f"finecorr.functional.{general}", None)
     column = [call[0][:, None], call[1][:, None], call[2]]
-    for actual in (value_and_gradients(loss, *call), value_and_gradients(loss, *column)):
+    for shaped in (call, column):
+        actual = value_and_gradients(loss, *shaped, weight=weight)
         for found, wanted in zip(actual, expected, strict=True):
             assert_near(found.view(wanted.shape), wanted, 2e-3, 2e-5)
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_tells_the_label_weights(missing: bool) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_tells_the_label_weights(missing: bool, weighted: bool) -> None:
     prediction, target, features = batch_of(40, 1.0, 0.0, missing)
+    weight = torch.linspace(0.1, 2, 40) if weighted else None
     for name in ("robust_pearson", "fine_grained"):
         each = losses.build(name)
-        _, believed = each.with_label_weights(prediction, target, features)
+        _, believed = each.with_label_weights(prediction, target, features, weight=weight)
         call = prediction.double(), target.double(), features.double()
-        assert_near(believed, each.with_label_weights(*call)[1], 1e-5)
+        data = None if weight is None else weight.double()
+        assert_near(believed, each.with_label_weights(*call, weight=data)[1], 1e-5)
         assert believed[3] < 0.1
         assert (believed[target.isnan()] == 1).all()
 

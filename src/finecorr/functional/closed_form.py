@@ -113,10 +113,22 @@ def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -
     return (
         isinstance(weight, Tensor)
         and weight.device == prediction.device
-        and weight.shape == prediction.shape
+        and weight.shape in (prediction.shape, prediction.shape[:1])
         # What is no weight, `populations` says. On another device that would be a further look.
         and (not weight.is_cpu or _are_weights(weight))
     )
+
+
+def labelled(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | None:
+    """Of one target, the positions of the samples that take part, where that is some of them, at
+    least two, and one may look."""
+    if not is_plain(prediction, target, weight) or target.numel() != len(target):
+        return None
+    present = target.view(-1) == target.view(-1)  # which NaN is not
+    if weight is not None:
+        present &= weight.view(-1) > 0
+    rows = present.nonzero().squeeze(1)
+    return rows if 2 <= len(rows) < len(target) else None
 
 
 def _are_weights(values: Tensor) -> bool:
@@ -148,6 +160,8 @@ class _ClosedForm(torch.autograd.Function):
             dtype = common_dtype(p, y)
             p, y = p.to(dtype), y.to(dtype)
         w = None if weight is None else weight.to(p.dtype)
+        if w is not None and w.ndim < p.ndim:
+            w = w[:, None].expand_as(p)
         if p.ndim == 2 and p.shape[1] == 1:
             p, y, w = p.squeeze(1), y.squeeze(1), None if w is None else w.squeeze(1)
         if len(p) < 2 or not p.numel():

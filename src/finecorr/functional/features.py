@@ -30,6 +30,11 @@ def check_features(features: Tensor, target: Tensor) -> None:
         raise ValueError(f"features is on {features.device}, but target is on {target.device}")
 
 
+def first_feature(features: Tensor, target: Tensor) -> Tensor:
+    """In the shape of one target's predictions."""
+    return features[:, 0] if target.ndim == 1 else features[:, :1]
+
+
 def feature_batch(
     features: Tensor,
     prediction: Tensor | None,

@@ -84,7 +84,7 @@ def fine_grained_and_belief(
     """`fine_grained_loss`, and its label weights."""
     if not rank_weight:
         return robust_pearson_and_belief(prediction, target, features, weight, group)
-    if weight is None and group is None:
+    if group is None:
 
         def general(prediction: Tensor, features: Tensor | None, weight: Tensor) -> Tensor:
             assert features is not None
@@ -92,7 +92,7 @@ def fine_grained_and_belief(
 
         local = limits(log=True, bound=True)
         parts = Parts(log_errors_of_moments, general, local, rank_weight)
-        found = plain_step(prediction, target, features, parts)
+        found = plain_step(prediction, target, features, weight, parts)
         if found is not None:
             return found
     known, weight = weigh(prediction, target, features, weight, group)

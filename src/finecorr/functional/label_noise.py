@@ -72,8 +72,8 @@ def label_weights(
     Distribution, JASA 1989; P. A. P. Moran, Notes on Continuous Stochastic Phenomena, Biometrika
     1950.
     """
-    if weight is None and group is None:
-        found = plain_label_weights(prediction, target, features)
+    if group is None:
+        found = plain_label_weights(prediction, target, features, weight)
         if found is not None:
             return found
     batch, features = batch_with_features(features, prediction, target, weight, group)

@@ -132,9 +132,9 @@ def robust_pearson_and_belief(
     group: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`robust_pearson_loss`, and its label weights."""
-    if weight is None and group is None:
+    if group is None:
         parts = Parts(log_errors_of_moments, lambda p, _, w: _log_errors(p, target, w))
-        found = plain_step(prediction, target, features, parts)
+        found = plain_step(prediction, target, features, weight, parts)
         if found is not None:
             return found
     known, weight = weigh(prediction, target, features, weight, group)

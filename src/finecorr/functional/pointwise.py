@@ -14,7 +14,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from finecorr.functional.closed_form import common_dtype, is_plain
+from finecorr.functional.closed_form import common_dtype, is_plain, labelled
 from finecorr.functional.moments import populations
 
 LOG_EPSILON = 1e-8
@@ -93,12 +93,22 @@ def _mean(
     group: Tensor | None,
 ) -> Tensor:
     """The mean of one of torch's losses over each population, and its logarithm; averaged."""
-    if weight is None and group is None and is_plain(prediction, target):
+    plain = group is None and is_plain(prediction, target, weight)
+    one = plain and prediction.numel() == len(prediction)
+    if plain and (one or (log is None and weight is None)):
         dtype = common_dtype(prediction, target)
-        mean: Tensor = error(prediction.to(dtype), target.to(dtype))
-        one = prediction.numel() == len(prediction)
-        if (log is None or one) and math.isfinite(mean.item()):
+        both = prediction.to(dtype), target.to(dtype)
+        if weight is None:
+            mean: Tensor = error(*both)
+        else:
+            factor = weight.detach().to(dtype).view(target.shape)
+            mean = (error(*both, reduction="none") * factor).sum() / factor.sum()
+        if math.isfinite(mean.item()):
             return mean if log is None else log(mean)
+        rows = labelled(prediction, target, weight)
+        if rows is not None:
+            of_rows = None if weight is None else weight[rows]
+            return _mean(error, prediction[rows], target[rows], log, of_rows, None)
     batch = populations(prediction, target, weight, group)
     mean = batch.mean(error(batch.prediction, batch.target, reduction="none"))
     return batch.average(mean if log is None else log(mean), batch.sum(batch.weight) > 0)

@@ -14,7 +14,8 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from finecorr.functional.features import directions, feature_batch
+from finecorr.functional.closed_form import labelled
+from finecorr.functional.features import check_features, directions, feature_batch, first_feature
 from finecorr.functional.moments import (
     RUNNING_SUM_ROUNDING,
     Populations,
@@ -100,6 +101,12 @@ def similarity_rank_loss(
         loss = plain_similarity_rank(features, target, levels, temperature, general)
         if loss is not None:
             return loss
+        check_features(features, target)
+        rows = labelled(first_feature(features, target), target)
+        if rows is not None:
+            return similarity_rank_loss(
+                features[rows], target[rows], levels=levels, temperature=temperature
+            )
     return general(features)
 
 

@@ -12,7 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.features import LEAST_STD, bounded, feature_batch
+from finecorr.functional.closed_form import labelled
+from finecorr.functional.features import (
+    LEAST_STD,
+    bounded,
+    check_features,
+    feature_batch,
+    first_feature,
+)
 from finecorr.functional.moments import Populations
 from finecorr.functional.plain.similarity import Limits, plain_similarity_correlation
 from finecorr.functional.relations import (
@@ -102,6 +109,13 @@ def similarity_correlation_of(
         loss = plain_similarity_correlation(features, target, weight, found, general)
         if loss is not None:
             return loss
+        check_features(features, target)
+        rows = labelled(first_feature(features, target), target, weight)
+        if rows is not None:
+            of_rows = None if weight is None else weight[rows]
+            return similarity_correlation_of(
+                features[rows], target[rows], of_rows, None, log=log, bound=bound
+            )
     return general(features)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from finecorr.functional.closed_form import labelled
 from finecorr.functional.moments import Populations, populations, running_sum_terms
 from finecorr.functional.pearson import pearson_loss
 from finecorr.functional.plain.spearman import plain_spearman
@@ -123,6 +124,9 @@ def spearman_loss(
         loss = plain_spearman(prediction, target, strength, _isotonic_of_equals, general)
         if loss is not None:
             return loss
+        rows = labelled(prediction, target)
+        if rows is not None:
+            return spearman_loss(prediction[rows], target[rows], strength=strength)
     return general(prediction)
 
 

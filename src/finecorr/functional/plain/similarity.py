@@ -115,14 +115,18 @@ def value_and_gradient(
                 gradient[rows] += slope.sum(1, keepdim=True) * single[rows] - slope @ single
             together = torch.stack(pieces)
             facts = [together[:, :1].sum(0), together[:, 1:].amin(0)]
-    facts += [norms.mean()[None], *([] if total is None else [total[None]])]
+    if limits.least_std is not None:
+        facts.append(norms.mean()[None])
+    if total is not None:
+        facts.append(total[None])
     return Found(gradient, torch.cat(facts))
 
 
 def scales(facts: list[float], features: Tensor, limits: Limits) -> Scales | None:
     """None where the arithmetic did not hold."""
-    value, even_features, even_targets, norm, *weight = facts
-    total = weight[0] if weight else float(len(features))
+    value, even_features, even_targets, *more = facts
+    norm = 0.0 if limits.least_std is None else more.pop(0)
+    total = more[0] if more else float(len(features))
     sound = (
         abs(value) < float("inf")
         and even_features > limits.even_features**2

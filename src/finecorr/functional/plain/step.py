@@ -19,10 +19,14 @@ from finecorr.functional.closed_form import (
     factors_of,
     gradient_of,
     is_plain,
+    labelled,
 )
 from finecorr.functional.plain.belief import belief
 from finecorr.functional.plain.distances import at_once, distances, fits
 from finecorr.functional.plain.similarity import Limits, scales, value_and_gradient
+
+MANY_ON_CPU = 2**10
+"""Samples of which a CPU takes the parts sooner one after the other."""
 
 General = Callable[[Tensor, Tensor | None, Tensor], Tensor]
 """The same loss of predictions, features and weights of the labels, however the batch is."""
@@ -40,28 +44,38 @@ class Parts(NamedTuple):
 
 
 def plain_step(
-    prediction: Tensor, target: Tensor, features: Tensor | None, parts: Parts
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor | None,
+    weight: Tensor | None,
+    parts: Parts,
 ) -> tuple[Tensor, Tensor] | None:
     """The loss and its label weights, or None where they have to be taken one after the other.
 
-    A missing label is left out with its sample.
+    A sample without a label, or without weight, is left out.
     """
     n = target.numel() if isinstance(target, Tensor) else 0
     if (
-        not is_plain(prediction, target)
+        not is_plain(prediction, target, weight)
         or common_dtype(prediction, target) != torch.float32
         or not 2 <= n == len(target)
+        or (prediction.is_cpu and n > MANY_ON_CPU)
         or (features is not None and not (fits(features, target) and at_once(n) == n))
     ):
         return None
-    found = _step(prediction, target, features, parts)
-    if found is not None or not (missing := target.isnan()).any():
+    found = _step(prediction, target, features, weight, parts)
+    if found is not None:
         return found
-    rows = (~missing).view(-1).nonzero().squeeze(1)
-    if len(rows) < 2:
+    rows = labelled(prediction, target, weight)
+    if rows is None:
         return None
-    some = prediction[rows], target[rows], None if features is None else features[rows]
-    found = _step(*some, parts)
+    found = _step(
+        prediction[rows],
+        target[rows],
+        None if features is None else features[rows],
+        None if weight is None else weight[rows],
+        parts,
+    )
     if found is None:
         return None
     loss, believed = found
@@ -69,35 +83,45 @@ def plain_step(
 
 
 def _step(
-    prediction: Tensor, target: Tensor, features: Tensor | None, parts: Parts
+    prediction: Tensor,
+    target: Tensor,
+    features: Tensor | None,
+    weight: Tensor | None,
+    parts: Parts,
 ) -> tuple[Tensor, Tensor] | None:
     with torch.no_grad():
         # In float64, in which no square of float32 overflows or vanishes.
         guess, truth = prediction.double().view(-1, 1), target.double().view(-1, 1)
         error = guess - truth
         apart = None if features is None else distances(features)
-        believed = belief(error, truth, apart)
-        weight = believed.float().view(-1)
+        given = None if weight is None else weight.double().view(-1, 1)
+        believed = belief(error, truth, apart, given)
+        both = believed if given is None else believed * given
         columns = torch.cat((guess, truth, error, torch.ones_like(guess)), 1)
-        sums = ((columns * believed).T @ columns).flatten()
+        sums = ((columns * both).T @ columns).flatten()
+        least = both[0] if given is None else given.amin(0)
+        single, weight = target.float().view(-1), both.float().view(-1)
         if parts.local is None:
             features = None  # They get no gradient.
         local = None
         if parts.local is not None and features is not None:
-            single = target.float().view(-1)
             local = value_and_gradient(features, apart, single, weight, parts.local)
-            sums = torch.cat((sums, local.facts))
+            sums = torch.cat((sums, least, local.facts))
+        else:
+            sums = torch.cat((sums, least))
         numbers = sums.tolist()
+        if not numbers[16] > 0:
+            return None
         samples = columns.T[:3].unbind()
         batch = batch_of_sums(
-            samples, believed.view(-1), numbers[:11:5], numbers[1], numbers[3:12:4], numbers[15]
+            samples, both.view(-1), numbers[:11:5], numbers[1], numbers[3:12:4], numbers[15]
         )
         if batch is None:
             return None
         slopes = parts.formula(batch.moments)
         factors, value, scale = factors_of(batch, slopes), slopes.value, 0.0
         if local is not None and parts.local is not None and features is not None:
-            of_local = scales(numbers[16:], features, parts.local)
+            of_local = scales(numbers[17:], features, parts.local)
             if of_local is None:
                 return None
             value += parts.local_weight * of_local.value
@@ -107,7 +131,7 @@ def _step(
     plan = _Plan(value, batch, factors, scale, parts.general)
     gradient = None if local is None else local.gradient
     loss: Tensor = _Step.apply(prediction, features, weight, gradient, plan)  # type: ignore[no-untyped-call]
-    return loss, weight.view(target.shape)
+    return loss, believed.float().view(target.shape)
 
 
 class _Plan(NamedTuple):
