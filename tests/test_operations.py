@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from finecorr import functional, losses
-from finecorr.functional import closed_form, sorting, spearman
+from finecorr.functional import sorting, spearman
+from finecorr.functional.plain import moments
 
 VIEWS = {
     *("view", "_unsafe_view", "_reshape_alias", "expand", "permute", "transpose", "t", "select"),
@@ -56,7 +57,7 @@ def operations(loss: Callable[[], Tensor]) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closed_form, "_on_cpu", closed_form._elsewhere)
+    monkeypatch.setattr(moments, "_on_cpu", moments._elsewhere)
     monkeypatch.setattr(sorting, "_is_plain", lambda _: False)
     monkeypatch.setattr(spearman, "_isotonic_of_equals", spearman._isotonic_by_means)
 

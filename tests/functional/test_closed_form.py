@@ -16,9 +16,11 @@ from torch import Tensor
 
 import references
 import references_baselines
-from finecorr.functional import closed_form, concordance_loss, pearson_loss, robust_pearson_loss
-from finecorr.functional.closed_form import PIECE, closed_form_loss
+from finecorr.functional import concordance_loss, pearson_loss, robust_pearson_loss
 from finecorr.functional.pearson import of_populations, pearson_of_moments
+from finecorr.functional.plain import moments
+from finecorr.functional.plain.closed_form import closed_form_loss
+from finecorr.functional.plain.moments import PIECE
 from strategies import assert_near, random_batch, value_and_gradient
 
 
@@ -103,7 +105,7 @@ LOSSES: dict[str, tuple[Any, references.Column]] = {
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The moments as they are taken on a CPU, and as on another device."""
     if request.param == "elsewhere":
-        monkeypatch.setattr(closed_form, "_on_cpu", closed_form._elsewhere)
+        monkeypatch.setattr(moments, "_on_cpu", moments._elsewhere)
     return str(request.param)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, where
 from finecorr.functional.moments import Populations, populations
+from finecorr.functional.plain.closed_form import Slopes, closed_form_loss, where
+from finecorr.functional.plain.moments import Moments
 
 
 def concordance_loss(

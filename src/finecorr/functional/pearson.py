@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import Moments, Slopes, closed_form_loss, log
 from finecorr.functional.features import check_features
 from finecorr.functional.label_noise import weigh
 from finecorr.functional.moments import Populations, Scores, populations
+from finecorr.functional.plain.closed_form import Slopes, closed_form_loss, log
+from finecorr.functional.plain.moments import Moments
 from finecorr.functional.plain.step import Parts, plain_step
 
 LOG_EPSILON = 1e-4

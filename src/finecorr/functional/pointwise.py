@@ -14,8 +14,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from finecorr.functional.closed_form import common_dtype, is_plain, labelled
 from finecorr.functional.moments import populations
+from finecorr.functional.plain.batch import common_dtype, is_plain, labelled
 
 LOG_EPSILON = 1e-8
 """What is added to a mean error whose logarithm is taken: its gradient stays finite."""

@@ -14,7 +14,6 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import labelled
 from finecorr.functional.features import check_features, directions, feature_batch, first_feature
 from finecorr.functional.moments import (
     RUNNING_SUM_ROUNDING,
@@ -23,6 +22,7 @@ from finecorr.functional.moments import (
     populations,
     running_sum_terms,
 )
+from finecorr.functional.plain.batch import labelled
 from finecorr.functional.plain.ranking import plain_similarity_rank
 from finecorr.functional.relations import (
     Relation,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import labelled
 from finecorr.functional.features import (
     LEAST_STD,
     bounded,
@@ -21,6 +20,7 @@ from finecorr.functional.features import (
     first_feature,
 )
 from finecorr.functional.moments import Populations
+from finecorr.functional.plain.batch import labelled
 from finecorr.functional.plain.similarity import Limits, plain_similarity_correlation
 from finecorr.functional.relations import (
     Relation,

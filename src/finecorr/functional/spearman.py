@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from finecorr.functional.closed_form import labelled
 from finecorr.functional.moments import Populations, populations, running_sum_terms
 from finecorr.functional.pearson import pearson_loss
+from finecorr.functional.plain.batch import labelled
 from finecorr.functional.plain.spearman import plain_spearman
 from finecorr.functional.relations import CHUNK
 from finecorr.functional.sorting import argsort

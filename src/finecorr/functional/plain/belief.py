@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import common_dtype, is_plain
 from finecorr.functional.moments import RUNNING_SUM_ROUNDING
+from finecorr.functional.plain.batch import common_dtype, is_plain
 from finecorr.functional.plain.distances import Distances, at_once, distances, fits
 from finecorr.functional.student_t import tried
 

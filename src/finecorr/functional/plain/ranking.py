@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import is_plain
+from finecorr.functional.plain.batch import is_plain
 from finecorr.functional.plain.distances import at_once, fits
 from finecorr.functional.sorting import argsort
 

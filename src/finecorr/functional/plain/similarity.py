@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import is_plain
+from finecorr.functional.plain.batch import is_plain
 from finecorr.functional.plain.distances import Distances, at_once, centred, distances, fits
 
 General = Callable[[Tensor], Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import common_dtype, is_plain
+from finecorr.functional.plain.batch import common_dtype, is_plain
 
 LEAST_STRENGTH = 1e-6
 """Of weaker ones, the difference of two large numbers would be left."""

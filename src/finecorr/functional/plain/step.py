@@ -9,20 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finecorr.functional.closed_form import (
-    Formula,
-    PlainBatch,
-    Statistic,
-    are_sound,
-    batch_of_sums,
-    common_dtype,
-    factors_of,
-    gradient_of,
-    is_plain,
-    labelled,
-)
+from finecorr.functional.plain.batch import common_dtype, is_plain, labelled
 from finecorr.functional.plain.belief import belief
+from finecorr.functional.plain.closed_form import Formula, are_sound, factors_of, gradient_of
 from finecorr.functional.plain.distances import at_once, distances, fits
+from finecorr.functional.plain.moments import PlainBatch, Statistic, batch_of_sums
 from finecorr.functional.plain.similarity import Limits, scales, value_and_gradient
 
 MANY_ON_CPU = 2**10
@@ -138,7 +129,7 @@ class _Plan(NamedTuple):
     value: float
     batch: PlainBatch
     factors: tuple[Statistic, ...]
-    """See `finecorr.functional.closed_form`."""
+    """See `finecorr.functional.plain.closed_form`."""
     scale: float
     """What the gradient of the features is multiplied by."""
     general: General
