@@ -28,13 +28,15 @@ def in_closed_form(prediction: Tensor, target: Tensor) -> Tensor:
     def not_here(*_: Any) -> Tensor:
         raise AssertionError("no second derivative was asked for")
 
-    loss = closed_form_loss(prediction, target, None, pearson_of_moments, not_here, errors=False)
+    loss = closed_form_loss(
+        prediction, target, None, None, pearson_of_moments, not_here, errors=False
+    )
     assert loss is not None
     return loss
 
 
 def is_left(prediction: Tensor, target: Tensor) -> bool:
-    call = prediction, target, None, pearson_of_moments, of_populations
+    call = prediction, target, None, None, pearson_of_moments, of_populations
     return closed_form_loss(*call, errors=False) is None
 
 

@@ -41,10 +41,9 @@ def concordance_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    if group is None:
-        loss = closed_form_loss(prediction, target, weight, _of_moments, _of_populations)
-        if loss is not None:
-            return loss
+    loss = closed_form_loss(prediction, target, weight, group, _of_moments, _of_populations)
+    if loss is not None:
+        return loss
     return _of_populations(prediction, target, weight, group)
 
 

@@ -47,12 +47,11 @@ def pearson_loss(
     Raises:
         ValueError, TypeError: see `finecorr.functional.moments.populations`.
     """
-    if group is None:
-        loss = closed_form_loss(
-            prediction, target, weight, pearson_of_moments, of_populations, errors=False
-        )
-        if loss is not None:
-            return loss
+    loss = closed_form_loss(
+        prediction, target, weight, group, pearson_of_moments, of_populations, errors=False
+    )
+    if loss is not None:
+        return loss
     return of_populations(prediction, target, weight, group)
 
 
@@ -118,11 +117,9 @@ def robust_pearson_loss(
         check_features(features, target)
     if robust:
         return robust_pearson_and_belief(prediction, target, features, weight, group)[0]
-    if group is None:
-        loss = closed_form_loss(prediction, target, weight, log_errors_of_moments, _log_errors)
-        if loss is not None:
-            return loss
-    return log_errors(populations(prediction, target, weight, group))
+    call = prediction, target, weight, group
+    loss = closed_form_loss(*call, log_errors_of_moments, _log_errors)
+    return _log_errors(*call) if loss is None else loss
 
 
 def robust_pearson_and_belief(
@@ -153,8 +150,10 @@ def log_errors_of_moments(moments: Moments) -> Slopes:
     )
 
 
-def _log_errors(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    return log_errors(populations(prediction, target, weight))
+def _log_errors(
+    prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None = None
+) -> Tensor:
+    return log_errors(populations(prediction, target, weight, group))
 
 
 def log_errors(batch: Populations) -> Tensor:

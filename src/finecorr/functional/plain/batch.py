@@ -9,9 +9,10 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 
-def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> bool:
-    """Whether these are a batch, with a weight of each label or none, whose numbers may decide what
-    is done with it."""
+def is_plain(
+    prediction: Tensor, target: Tensor, weight: Tensor | None = None, group: Tensor | None = None
+) -> bool:
+    """Whether these are a batch whose numbers may decide what is done with it."""
     if (
         not isinstance(prediction, Tensor)
         or not isinstance(target, Tensor)
@@ -27,6 +28,14 @@ def is_plain(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -
         return False
     if not prediction.is_cpu and (
         not prediction.is_cuda or torch.cuda.is_current_stream_capturing()
+    ):
+        return False
+    if group is not None and not (
+        isinstance(group, Tensor)
+        and group.device == prediction.device
+        and group.shape == prediction.shape[:1]
+        and not group.is_floating_point()
+        and not group.is_complex()
     ):
         return False
     if weight is None:

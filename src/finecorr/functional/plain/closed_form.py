@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,32 +38,33 @@ class Slopes(NamedTuple):
 
 Formula = Callable[[Moments], Slopes]
 
-General = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""Of prediction, target and weight."""
+General = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]
+"""Of prediction, target, weight and group."""
 
 
 def closed_form_loss(
     prediction: Tensor,
     target: Tensor,
     weight: Tensor | None,
+    group: Tensor | None,
     formula: Formula,
     general: General,
     *,
     errors: bool = True,
 ) -> Tensor | None:
-    """The loss, the mean over targets, or None where it has to be taken as
-    `general(prediction, target, weight)`.
+    """The loss, the mean over groups and targets, or None where it has to be taken as
+    `general(prediction, target, weight, group)`.
 
     Args:
-        prediction, target, weight: as a loss has them.
-        formula: of one target, or of all at once.
+        prediction, target, weight, group: as a loss has them.
+        formula: of one population, or of all at once.
         general: the same loss, however the batch is.
         errors: whether the formula reads `bias` and `square`.
     """
-    if not is_plain(prediction, target, weight):
+    if not is_plain(prediction, target, weight, group):
         return None
     loss: Tensor | None = _ClosedForm.apply(  # type: ignore[no-untyped-call]
-        prediction, target, weight, formula, general, errors
+        prediction, target, weight, group, formula, general, errors
     )
     return loss
 
@@ -74,6 +76,7 @@ class _ClosedForm(torch.autograd.Function):
         prediction: Tensor,
         target: Tensor,
         weight: Tensor | None,
+        group: Tensor | None,
         formula: Formula,
         general: General,
         errors: bool,
@@ -89,36 +92,39 @@ class _ClosedForm(torch.autograd.Function):
             p, y, w = p.squeeze(1), y.squeeze(1), None if w is None else w.squeeze(1)
         if len(p) < 2 or not p.numel():
             return None
-        batch = moments_of(p, y, w, errors=errors)
+        batch = moments_of(p, y, w, group, errors=errors)
         if batch is None:
             return None
         slopes = formula(batch.moments)
         ctx.factors = factors_of(batch, slopes)
         if not are_sound(ctx.factors, batch):
             return None
-        ctx.save_for_backward(prediction, target, weight, *batch.samples, batch.weight)
-        ctx.general = general
-        value = slopes.value
-        return value.mean().to(p) if isinstance(value, Tensor) else p.new_full((), value)
+        # Of tensors that are saved so, torch notices when they are changed in place.
+        ctx.save_for_backward(prediction, target, weight, group, *batch.samples)
+        ctx.general, ctx.batch = general, batch._replace(samples=())
+        value = slopes.value * batch.share
+        if isinstance(value, float):
+            return p.new_full((), value)
+        return value.sum().to(p) if isinstance(value, Tensor) else p.new_full((), value.sum())
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        prediction, target, weight, *samples, factor = ctx.saved_tensors
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        prediction, *data = ctx.saved_tensors[:4]
         if torch.is_grad_enabled():  # for a second derivative
-            loss = ctx.general(prediction, target, weight)
+            loss = ctx.general(prediction, *data)
             (gradient,) = torch.autograd.grad(loss, prediction, grad_output, create_graph=True)
         else:
-            gradient = gradient_of(ctx.factors, samples, factor, grad_output).to(prediction.dtype)
+            batch = ctx.batch._replace(samples=ctx.saved_tensors[4:])
+            gradient = gradient_of(ctx.factors, batch, grad_output).to(prediction.dtype)
             if gradient.shape[-prediction.ndim :] != prediction.shape:
                 gradient = gradient.view(prediction.shape)
-        return gradient, None, None, None, None, None
+        return gradient, *(None,) * 6
 
 
 def factors_of(batch: PlainBatch, slopes: Slopes) -> tuple[Statistic, ...]:
     """The gradient is the sum of the samples times these, and of the last one; times the weight."""
     of, moments = slopes, batch.moments
-    targets = batch.samples[0].shape[1] if batch.samples[0].ndim == 2 else 1
-    share = 1 / (batch.total * targets)
+    share = batch.share / batch.total
     spread = (moments.prediction_variance * moments.target_variance) ** 0.5
     u = (1 - moments.one_minus_correlation) / moments.prediction_variance
     u = share * (of.one_minus_correlation * u + 2 * of.prediction_variance)
@@ -133,14 +139,11 @@ def are_sound(factors: tuple[Statistic, ...], batch: PlainBatch) -> bool:
     return all(all_of((factor == 0) | (abs(factor) > tiny)) for factor in factors)
 
 
-def gradient_of(
-    factors: tuple[Statistic, ...],
-    samples: list[Tensor],
-    weight: Tensor | None,
-    grad_output: Tensor,
-) -> Tensor:
+def gradient_of(factors: tuple[Statistic, ...], batch: PlainBatch, grad_output: Tensor) -> Tensor:
+    """By the prediction, times `grad_output`."""
+    samples, weight = batch.samples, batch.weight
     if samples[0].ndim == 2:
-        *of, constant = (factor.to(grad_output) * grad_output for factor in factors)
+        *of, constant = _of_samples(factors, batch) * grad_output
         gradient: Tensor = samples[0] * of[0]
         for values, factor in zip(samples[1:], of[1:], strict=True):
             gradient.addcmul_(values, factor)
@@ -159,15 +162,27 @@ def gradient_of(
     return gradient * grad_output if scale is None else gradient
 
 
+def _of_samples(factors: tuple[Statistic, ...], batch: PlainBatch) -> Tensor:
+    """`(factors, 1 or n, targets)`"""
+    if isinstance(factors[0], Tensor):
+        return torch.stack(factors)[:, None]
+    of_groups = torch.from_numpy(np.stack(factors)).to(batch.samples[0])
+    return of_groups if batch.group is None else of_groups[:, batch.group]
+
+
 def log(value: Statistic) -> Statistic:
-    """Of a float or a tensor."""
-    return value.log() if isinstance(value, Tensor) else math.log(value)
+    """Of numbers of any kind."""
+    if isinstance(value, Tensor):
+        return value.log()
+    return np.log(value) if isinstance(value, np.ndarray) else math.log(value)
 
 
 def where(condition: Statistic, yes: Statistic, no: Statistic) -> Statistic:
-    """Of floats or tensors."""
+    """Of numbers of any kind."""
     if isinstance(condition, Tensor):
         return torch.where(condition, yes, no)
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, yes, no)
     return yes if condition else no
 
 

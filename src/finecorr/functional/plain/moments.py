@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,8 @@ SOUND_ELSEWHERE = (1e-200, 1e-8)
 """The same for sums over float32 in float64, from which the mean was not taken first."""
 
 Statistic = Any
-"""Of one target a float, of several a tensor `(targets,)`. The arithmetic is the same."""
+"""Of one population a float. Of several targets on a CPU a tensor `(targets,)`, and otherwise of
+several populations an array `(groups, targets)`. The arithmetic is the same."""
 
 
 class Moments(NamedTuple):
@@ -51,13 +53,21 @@ class PlainBatch(NamedTuple):
     weight: Tensor | None
     total: Statistic
     """The sum of the weights."""
+    share: Statistic
+    """How much each population counts in the mean."""
+    group: Tensor | None = None
+    """`(n,)`: which of the groups a sample is in; None for one group."""
 
 
-def moments_of(p: Tensor, y: Tensor, w: Tensor | None, *, errors: bool) -> PlainBatch | None:
+def moments_of(
+    p: Tensor, y: Tensor, w: Tensor | None, group: Tensor | None, *, errors: bool
+) -> PlainBatch | None:
     """Of prediction, target and weights in one dtype; None where the arithmetic does not hold.
 
     `errors` says whether `bias` and `square` are wanted.
     """
+    if group is not None:
+        return _by_population(p, y, w, group, errors)
     take = _on_cpu if p.is_cpu else _elsewhere
     batch = take(p, y, w, errors)
     if batch is None and w is None and p.is_cpu and bool(y.isnan().any()):
@@ -99,12 +109,13 @@ def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBatch 
         loss = _half_square_difference(guess, truth, w, ratio)
     variances = guess.square / total, truth.square / total
     samples, means = (guess.values, truth.values), (guess.mean, truth.mean)
+    share = 1 / p[0].numel()
     if not errors:
-        return PlainBatch(Moments(loss, *variances, 0.0, 0.0), samples, means, w, total)
+        return PlainBatch(Moments(loss, *variances, 0.0, 0.0), samples, means, w, total, share)
     error = p - y
     bias = _statistic(error.sum(0) if w is None else (error * w).sum(0)) / total
     moments = Moments(loss, *variances, bias, _dot(error, error, w) / total)
-    return PlainBatch(moments, (*samples, error), means, w, total)
+    return PlainBatch(moments, (*samples, error), means, w, total, share)
 
 
 def _variable(values: Tensor, w: Tensor | None, total: Statistic) -> _Variable | None:
@@ -159,27 +170,66 @@ def _dot(a: Tensor, b: Tensor, w: Tensor | None) -> Statistic:
 
 
 def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBatch | None:
+    if p.ndim == 2:
+        return _by_population(p, y, w, None, errors)
     if p.dtype is not torch.float32:
         return None
+    samples, weight = _samples(p, y, w, errors)
+    weighted = samples if w is None else samples * weight
+    products = weighted @ samples.T
+    sums = torch.cat([products.flatten(), weighted.sum(1), weight.sum(0, keepdim=True)])
+    k, numbers = len(samples), sums.tolist()
+    squares, product = numbers[: k * k : k + 1], numbers[1]
+    return batch_of_sums(tuple(samples), weight, squares, product, numbers[k * k : -1], numbers[-1])
+
+
+def _by_population(
+    p: Tensor, y: Tensor, w: Tensor | None, group: Tensor | None, errors: bool
+) -> PlainBatch | None:
+    """Of each group and target; on a CPU, too, where there are groups."""
+    if p.dtype is not torch.float32:
+        return None
+    if p.ndim == 1:
+        p, y, w = p[:, None], y[:, None], None if w is None else w[:, None]
+    samples, weight = _samples(p, y, w, errors)
+    k, targets = len(samples), p.shape[1]
+    weighted = samples * weight
+    product = weighted[0] * samples[1]
+    rows = torch.cat(
+        [weighted * samples, product[None], weighted, weight[None], (weight > 0)[None]]
+    )
+    if group is None:
+        sums = rows.sum(1, keepdim=True)
+    else:
+        known, group = torch.unique(group, return_inverse=True)
+        sums = rows.new_zeros(len(rows), len(known), targets).index_add_(1, group, rows)
+    host = sums.cpu().numpy()
+    if not np.isfinite(host).all():
+        return None
+    squares, (product_,), totals, (total,), (count,) = np.split(
+        host, [k, k + 1, 2 * k + 1, 2 * k + 2]
+    )
+    # Of fewer than two samples nothing is known.
+    known_ = count > 1
+    counted = np.where(known_, total, 0)
+    share = counted / np.maximum(counted.sum(0), 1e-300) / max(1, known_.any(0).sum())
+    for square in squares:
+        square[~known_] = 1
+    for values in (product_, *totals):
+        values[~known_] = 0
+    total = np.where(known_, total, 1)
+    return batch_of_sums(
+        tuple(samples), weight, list(squares), product_, list(totals), total, share, group
+    )
+
+
+def _samples(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> tuple[Tensor, Tensor]:
+    """Prediction, target and perhaps their difference, and the weights of the labels, in float64,
+    with 0 for a missing one."""
     missing = y.isnan()
     weight = (~missing if w is None else w.masked_fill(missing, 0)).double()
     samples = torch.stack((p, y, p - y) if errors else (p, y)).double()
-    samples = samples.masked_fill(missing if w is None else weight == 0, 0)
-    weighted = samples if w is None else samples * weight
-    if p.ndim == 1:
-        products = weighted @ samples.T
-        sums = torch.cat([products.flatten(), weighted.sum(1), weight.sum(0, keepdim=True)])
-        k, numbers = len(samples), sums.tolist()
-        squares, product = numbers[: k * k : k + 1], numbers[1]
-        totals, total = numbers[k * k : -1], numbers[-1]
-    else:
-        squares_ = (weighted * samples).sum(1)
-        product_ = (weighted[0] * samples[1]).sum(0)
-        rows = [*squares_, product_, *weighted.sum(1), weight.sum(0)]
-        host, k = torch.stack(rows).cpu(), len(samples)
-        squares, product = list(host[:k]), host[k]
-        totals, total = list(host[k + 1 : -1]), host[-1]
-    return batch_of_sums(tuple(samples), weight, squares, product, totals, total)
+    return samples.masked_fill(missing if w is None else weight == 0, 0), weight
 
 
 def batch_of_sums(
@@ -189,6 +239,8 @@ def batch_of_sums(
     product: Statistic,
     totals: list[Statistic],
     total: Statistic,
+    share: Statistic = 1.0,
+    group: Tensor | None = None,
 ) -> PlainBatch | None:
     """Of weighted sums over float32 in float64; None where these have lost digits.
 
@@ -199,6 +251,7 @@ def batch_of_sums(
         product: of the first two.
         totals: of each, the sum.
         total: of the weights.
+        share, group: as in `PlainBatch`.
     """
     if not all_of(total > 0):
         return None
@@ -211,8 +264,8 @@ def batch_of_sums(
             return None
     covariance = product - total * means[0] * means[1]
     loss = 1 - covariance / (deviations[0] * deviations[1]) ** 0.5
-    loss = loss.clamp(min=0) if isinstance(loss, Tensor) else max(loss, 0.0)
+    loss = np.maximum(loss, 0) if isinstance(loss, np.ndarray) else max(loss, 0.0)
     variances = deviations[0] / total, deviations[1] / total
     of_errors = (means[2], squares[2] / total) if len(samples) == 3 else (0.0, 0.0)
     moments = Moments(loss, *variances, *of_errors)
-    return PlainBatch(moments, samples, (means[0], means[1]), weight, total)
+    return PlainBatch(moments, samples, (means[0], means[1]), weight, total, share, group)

@@ -163,9 +163,7 @@ class _Step(torch.autograd.Function):
             return *both, None, None, None
         of_prediction = of_features = None
         if needed[0]:
-            of_prediction = gradient_of(
-                plan.factors, list(plan.batch.samples), plan.batch.weight, upstream[0]
-            )
+            of_prediction = gradient_of(plan.factors, plan.batch, upstream[0])
             of_prediction = of_prediction.to(prediction.dtype).view(prediction.shape)
         if gradient is not None and features is not None and needed[1]:
             of_features = (gradient * (upstream[0] * plan.scale)).to(features.dtype)
