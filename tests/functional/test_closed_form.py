@@ -3,6 +3,7 @@ references; there, small batches go through the closed form, too."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -248,3 +249,53 @@ def test_a_prediction_changed_before_the_gradient_is_noticed() -> None:
     p += 1
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [pearson_loss, concordance_loss, partial(robust_pearson_loss, robust=False)],
+    ids=["pearson", "concordance", "robust_pearson"],
+)
+@pytest.mark.parametrize("targets", [None, 1, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-15, 0.0), (1.0, 0.0), (1.0, 1e3), (1e15, 0.0)])
+def test_populations_in_few_operations(
+    loss: Callable[..., Tensor],
+    targets: int | None,
+    weighted: bool,
+    missing: bool,
+    grouped: bool,
+    scale: float,
+    offset: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Among the groups is one of a single sample, and one without a label."""
+    batch = random_batch(3, 40, targets)
+    batch.target[9], batch.prediction[9] = batch.target[11] + 2, batch.prediction[11] + 1
+    prediction, target = (scale * (v + offset) for v in (batch.prediction, batch.target))
+    group = (torch.arange(40) % 4) * 5 - 1
+    group[[7, 9, 11]] = torch.tensor([100, 50, 50])
+    if missing:
+        target[9], target[11], target[3] = torch.nan, torch.nan, torch.nan
+    weight = torch.linspace(0, 2, 40) if weighted else None
+    prediction, target = prediction.float(), target.float()
+    data: dict[str, Any] = {"group": group if grouped else None}
+
+    def of(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        each = None if weight is None else weight.to(dtype)
+        return value_and_gradient(
+            lambda p: loss(p, target.to(dtype), weight=each, **data), prediction.to(dtype)
+        )
+
+    expected = of(torch.float64)
+    # It is this arithmetic that is tested, and no other.
+    monkeypatch.setattr(moments, "_on_cpu", moments._elsewhere)
+    for room in ("pearson", "concordance"):
+        monkeypatch.setattr(f"finecorr.functional.{room}.populations", None)
+    actual = of(torch.float32)
+    assert_near(actual[0], expected[0], 1e-4, 1e-6)
+    assert_near(actual[1], expected[1], 1e-3)
+    if grouped:
+        assert not actual[1][7].any()

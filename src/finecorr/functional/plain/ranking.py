@@ -51,8 +51,9 @@ class _SimilarityRank(torch.autograd.Function):
     ) -> Tensor | None:
         n = len(target)
         # In the order of the target, in which the rows of an anchor are almost sorted.
+        target = target.float()
         order = argsort(target, 0)
-        target = target[order].float()
+        target = target[order]
         points = features[order].double()
         length = points.norm(dim=1, keepdim=True)
         directions = (points / length).float()
