@@ -74,6 +74,7 @@ MOST = {
     "similarity_rank_loss": 60,
     "fine_grained": 130,
 }
+OF_MOMENTS = [*MOST][:6]
 WITH_WEIGHTS = [name for name in MOST if name not in ("spearman_loss", "similarity_rank_loss")]
 
 
@@ -97,6 +98,20 @@ def test_at_most_so_many(name: str) -> None:
 @pytest.mark.parametrize("name", WITH_WEIGHTS)
 def test_weights_at_most_double_them(name: str) -> None:
     found = operations(call(name, target, weight=torch.rand(n) + 0.1))
+    assert len(found) <= 2 * MOST[name], found
+
+
+@pytest.mark.parametrize("name", OF_MOMENTS[:2] + OF_MOMENTS[3:])
+def test_groups_at_most_double_them(name: str) -> None:
+    found = operations(call(name, target, group=torch.arange(n) // 16))
+    assert len(found) <= 2 * MOST[name], found
+
+
+@pytest.mark.parametrize("name", OF_MOMENTS)
+def test_several_targets_at_most_double_them(name: str) -> None:
+    both = torch.stack([target, target.flip(0)], 1)
+    guess = (both + prediction.detach()[:, None] / 3).requires_grad_()
+    found = operations(lambda: getattr(functional, name)(guess, both))
     assert len(found) <= 2 * MOST[name], found
 
 

@@ -93,7 +93,8 @@ def _mean(
     group: Tensor | None,
 ) -> Tensor:
     """The mean of one of torch's losses over each population, and its logarithm; averaged."""
-    plain = group is None and is_plain(prediction, target, weight)
+    # The mean of the groups' means, by their weights, is the mean of all.
+    plain = (group is None or log is None) and is_plain(prediction, target, weight, group)
     one = plain and prediction.numel() == len(prediction)
     if plain and (one or (log is None and weight is None)):
         dtype = common_dtype(prediction, target)
