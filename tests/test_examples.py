@@ -15,6 +15,7 @@ import finecorr
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "docs" / "examples").glob("*.py"))
 example = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+alone = [path for path in EXAMPLES if path.stem != "distributed"]
 
 # What a program with nn.MSELoss has no need of.
 OURS = re.compile(
@@ -43,6 +44,7 @@ def _marked(line: str) -> bool:
 
 def test_there_is_one_for_each_host() -> None:
     assert [path.stem for path in EXAMPLES] == [
+        "distributed",
         "hugging_face_trainer",
         "lightning_module",
         "plain_loop",
@@ -50,7 +52,34 @@ def test_there_is_one_for_each_host() -> None:
     ]
 
 
-@example
+def _learnt(printed: str) -> None:
+    found = re.fullmatch(r"111 held-out patients: PLCC (0\.\d+), SRCC (0\.\d+)", printed)
+    assert found, printed
+    # A linear regression has 0.61 and 0.62 on the same patients.
+    assert float(found[1]) > 0.5
+    assert float(found[2]) > 0.5
+
+
+def test_it_learns_in_several_processes(tmp_path: Path) -> None:
+    path = EXAMPLES[0]
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", str(path)),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(finecorr.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    _learnt(result.stdout.strip())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", alone, ids=lambda path: path.stem)
 def test_it_learns_and_leaves_nothing_behind(path: Path, tmp_path: Path) -> None:
     here, scratch = tmp_path / "here", tmp_path / "scratch"
     here.mkdir()
@@ -72,12 +101,7 @@ def test_it_learns_and_leaves_nothing_behind(path: Path, tmp_path: Path) -> None
     )
     assert result.returncode == 0, result.stderr
     *_, printed, calls = result.stdout.splitlines()
-
-    found = re.fullmatch(r"111 held-out patients: PLCC (0\.\d+), SRCC (0\.\d+)", printed)
-    assert found, printed
-    # A linear regression has 0.61 and 0.62 on the same patients.
-    assert float(found[1]) > 0.5
-    assert float(found[2]) > 0.5
+    _learnt(printed)
 
     progress, has_features = zip(*json.loads(calls), strict=True)
     assert all(has_features)

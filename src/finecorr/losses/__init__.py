@@ -23,6 +23,7 @@ from finecorr.losses.correlation import (
     SimilarityRankLoss,
     SpearmanLoss,
 )
+from finecorr.losses.global_batch import GlobalBatch
 from finecorr.losses.memory import Memory
 from finecorr.losses.pointwise import FocalMAELoss, FocalMSELoss, HuberLoss, MAELoss, MSELoss
 
@@ -33,6 +34,7 @@ __all__ = [
     "FineGrainedCorrelationLoss",
     "FocalMAELoss",
     "FocalMSELoss",
+    "GlobalBatch",
     "GradientAlignedLoss",
     "HuberLoss",
     "Loss",

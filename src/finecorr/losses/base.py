@@ -119,6 +119,11 @@ class Loss(nn.Module):
         return self.of(batch), None
 
 
+def with_gradient(values: Tensor, factor: float) -> Tensor:
+    """The same values, whose gradient is multiplied."""
+    return values.detach() + factor * (values - values.detach())
+
+
 class PredictionLoss(Loss):
     """A loss that has no use for features: one of `finecorr.functional` with its options."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.losses.base import Batch, Loss
+from finecorr.losses.base import Batch, Loss, with_gradient
 
 
 class Memory(Loss):
@@ -86,8 +86,8 @@ class Memory(Loss):
         growth = 1 + min(self.size - n, len(kept)) / n
         scaled = replace(
             batch,
-            prediction=_with_gradient(batch.prediction, growth),
-            features=None if batch.features is None else _with_gradient(batch.features, growth),
+            prediction=with_gradient(batch.prediction, growth),
+            features=None if batch.features is None else with_gradient(batch.features, growth),
         )
         return self._joined(scaled, kept)
 
@@ -121,11 +121,6 @@ class Memory(Loss):
 def _finite(values: Tensor) -> Tensor:
     """`(n,)`: which rows are."""
     return values.detach().isfinite().reshape(len(values), -1).all(1)
-
-
-def _with_gradient(values: Tensor, factor: float) -> Tensor:
-    """The same values, whose gradient is multiplied."""
-    return values.detach() + factor * (values - values.detach())
 
 
 def _same_kind(batch: Batch, kept: Batch) -> bool:

@@ -1,0 +1,146 @@
+"""Losses over the batches of several processes, which are real ones, on this machine."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from finecorr import losses
+from finecorr.losses import GlobalBatch, Loss
+
+SCRIPT = """
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, sys.argv[3])
+import test_global_batch as test
+
+rank, processes = int(sys.argv[1]), int(sys.argv[2])
+test.in_a_process(rank, processes, Path(sys.argv[4]))
+"""
+STEPS, FEATURES = 3, 5
+DTYPE = {"plain": torch.float32, "data": torch.float64, "columns": torch.float64}
+Found = dict[tuple[str, str], list[Tensor]]
+
+
+class Model(torch.nn.Module):
+    def __init__(self, targets: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = torch.nn.Sequential(torch.nn.Linear(4, FEATURES), torch.nn.Tanh())
+        self.head = torch.nn.Linear(FEATURES, targets)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(x)
+        return self.head(features), features
+
+
+def batch_of(step: int, case: str) -> dict[str, Tensor]:
+    """Of all processes: 21 samples, in `columns` of two targets."""
+    generator = torch.Generator().manual_seed(step)
+    x = torch.randn(21, 4, generator=generator, dtype=torch.float64)
+    target = x[:, :2] + 0.3 * torch.randn(21, 2, generator=generator, dtype=torch.float64)
+    batch = {"x": x, "target": target if case == "columns" else target[:, 0]}
+    if case == "data":
+        # Of the process of the last samples no label is known; groups are in several processes.
+        batch["target"][[2, 7]] = torch.nan
+        batch["target"][15:] = torch.nan
+        batch["weight"] = torch.rand(21, generator=generator, dtype=torch.float64) + 0.1
+        batch["group"] = torch.arange(21) % 3
+    return batch
+
+
+def trained(loss: Loss, case: str, rank: int = 0, processes: int = 1) -> list[Tensor]:
+    """The parameters after some steps, and the value of the last one."""
+    model = Model(2 if case == "columns" else 1).to(DTYPE[case])
+    wrapped: torch.nn.Module = model
+    if processes > 1:
+        wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.02)
+    for step in range(STEPS):
+        batch = batch_of(step, case)
+        # Uneven shares: the last process has the rest.
+        start, stop = 5 * rank, 5 * rank + 5 if rank < processes - 1 else 21
+        x, target, *more = (
+            values[start:stop].to(DTYPE[case] if values.is_floating_point() else values.dtype)
+            for values in batch.values()
+        )
+        data = dict(zip(("weight", "group"), more, strict=False))
+        prediction, features = wrapped(x)
+        prediction = prediction if case == "columns" else prediction.squeeze(1)
+        loss.progress = 1.0
+        value, believed = loss.with_label_weights(prediction, target, features, **data)
+        assert believed.shape == target.shape
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return [*(parameter.detach() for parameter in model.parameters()), value.detach()]
+
+
+def in_a_process(rank: int, processes: int, folder: Path) -> None:
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    where = f"file://{folder / 'store'}"
+    dist.init_process_group("gloo", where, rank=rank, world_size=processes)
+    found: Found = {
+        (name, case): trained(GlobalBatch(losses.build(name)), case, rank, processes)
+        for name in losses.available()
+        for case in DTYPE
+    }
+    loss = GlobalBatch(losses.build("pearson"))
+    x = torch.randn(4 + rank, requires_grad=True)
+    # Validation may have other numbers of batches: no process waits for another.
+    if rank == 0:
+        with torch.no_grad():
+            loss(x, x.detach())
+        loss.eval()(x, x.detach())
+        loss.train()
+    with pytest.raises(ValueError, match="process 1 has a batch that does not fit"):
+        loss(x, x.detach(), weight=torch.ones(len(x)) if rank == 0 else None)
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    processes, folder = request.param, tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-c", SCRIPT]
+    running = [
+        subprocess.Popen(
+            [*command, str(rank), str(processes), str(Path(__file__).parent), str(folder)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(processes)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in running]
+    assert not any(process.returncode for process in running), errors
+    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+
+
+@pytest.mark.parametrize("name", losses.available())
+@pytest.mark.parametrize("case", DTYPE)
+def test_parameters_are_those_of_one_process_with_the_whole_batch(
+    name: str, case: str, found: list[Found]
+) -> None:
+    expected = trained(losses.build(name), case)
+    for of_process in found:
+        for actual, right in zip(of_process[name, case], expected, strict=True):
+            error = 1e-5 if case == "plain" else 1e-10
+            torch.testing.assert_close(actual, right, rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("name", losses.available())
+def test_without_a_process_group_it_is_the_loss(name: str) -> None:
+    alone, whole = (
+        trained(loss, "data") for loss in (losses.build(name), GlobalBatch(losses.build(name)))
+    )
+    for actual, right in zip(whole, alone, strict=True):
+        assert torch.equal(actual, right)
