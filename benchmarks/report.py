@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from scipy import stats
 
 from finecorr.evaluation.comparison import holm
@@ -85,6 +86,25 @@ RANKED = (
     *("robust_pearson", "fine_grained"),
 )
 """What is ranked over all tasks."""
+OTHERS = RANKED[:-2]
+LABELS = {
+    "lengths, measured": "circumference",
+    "lengths, 10 % wrong": "circumference-wrong-10",
+    "opinion scores": "quality",
+    "opinion scores, 10 % wrong": "quality-wrong-10",
+    "severity of a degradation": "severity-native",
+    "strength of concrete": "concrete",
+    "strength of concrete, 10 % wrong": "concrete-wrong-10",
+    "fitness of proteins like those known": "gb1-sampled",
+    "the same, 10 % wrong": "gb1-sampled-wrong-10",
+    "fitness, of proteins with more mutations": "gb1-three_vs_rest",
+    "the same, 10 % wrong ": "gb1-three_vs_rest-wrong-10",
+    "fitness, of far more mutations, 381 labels": "gb1-two_vs_rest",
+    "the same, 10 % wrong  ": "gb1-two_vs_rest-wrong-10",
+    "fitness, of fitter proteins than those known": "gb1-low_vs_high",
+    "the same, 10 % wrong   ": "gb1-low_vs_high-wrong-10",
+}
+"""What a user may have, and the task that is like it."""
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
@@ -123,6 +143,7 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
                 of_labels = quick[quick["task"].str.endswith(WRONG) == is_wrong]
                 tables[f"tasks-{metric}-{kind}"] = of_tasks(of_labels, metric)
     tables["ranks"] = ranks(found, quick)
+    tables["gains"] = gains(of_every_task(found, quick))
     if (path := folder / "suspects.csv").exists():
         tables["suspects"] = markdown(pd.read_csv(path))
     if (path := folder / "times.csv").exists():
@@ -218,11 +239,7 @@ def of_tasks(results: pd.DataFrame, metric: str) -> str:
     t-test over these, after Holm's correction."""
     columns = {}
     for task, trainings in results.groupby("task", sort=False):
-        values = trainings.pivot_table(
-            index=["fold", "seed"], columns="loss", values=metric, sort=False
-        )
-        ours = values[REFERENCE]
-        p = holm(np.array([stats.ttest_rel(values[loss], ours).pvalue for loss in values.columns]))
+        values, p = compared(trainings, metric)
         columns[str(task).removesuffix(WRONG)] = {
             loss: f"{values[loss].mean():.4f}" + ("" if loss == REFERENCE else f" ({p_text(each)})")
             for loss, each in zip(values.columns, p, strict=True)
@@ -230,19 +247,65 @@ def of_tasks(results: pd.DataFrame, metric: str) -> str:
     return markdown(pd.DataFrame(columns).rename_axis("loss").reset_index())
 
 
+def of_every_task(
+    found: dict[str, pd.DataFrame], quick: pd.DataFrame
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """SRCC of each loss, and p of its difference from fine_grained."""
+    tasks: dict[str, dict[str, tuple[float, float]]] = {}
+    for task, metrics in found.items():
+        rows = metrics[metrics["metric"] == "SRCC"]
+        values = tasks.setdefault(task.removesuffix(SECOND_TABLE), {})
+        values |= {loss: (value, p) for loss, value, p in fields(rows, "loss", "value", "p")}
+    for name, trainings in quick.groupby("task") if len(quick) else ():
+        each, of_each = compared(trainings, "SRCC")
+        tasks[str(name)] = {
+            str(loss): (each[loss].mean(), p) for loss, p in zip(each, of_each, strict=True)
+        }
+    return tasks
+
+
+def gains(tasks: dict[str, dict[str, tuple[float, float]]]) -> str:
+    """For each kind of labels, SRCC of squared errors, of the best of the others, and of ours."""
+    lines = []
+    for labels, task in LABELS.items():
+        values = tasks.get(task, {})
+        if values.keys() < {*RANKED}:
+            continue
+        srcc = {loss: value for loss, (value, _) in values.items()}
+        best = max(OTHERS, key=srcc.__getitem__)
+        gain = srcc[REFERENCE] - srcc["mse"]
+        lines.append(
+            {
+                "labels": labels.strip(),
+                "mse": f"{srcc['mse']:.4f}",
+                "the best of seven others": f"{srcc[best]:.4f} ({best})",
+                "robust_pearson": f"{srcc['robust_pearson']:.4f}",
+                "fine_grained": f"{srcc[REFERENCE]:.4f}",
+                "fine_grained to mse": f"{gain:+.4f} ({p_text(values['mse'][1])})",
+                "to the best": f"{srcc[REFERENCE] - srcc[best]:+.4f} ({p_text(values[best][1])})",
+            }
+        )
+    return markdown(pd.DataFrame(lines))
+
+
+def compared(trainings: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, NDArray[np.float64]]:
+    """A column of each loss, with p against fine_grained by a paired t-test over the trainings,
+    after Holm's correction."""
+    values = trainings.pivot_table(
+        index=["fold", "seed"], columns="loss", values=metric, sort=False
+    )
+    ours = values[REFERENCE]
+    return values, holm(np.array([stats.ttest_rel(values[loss], ours).pvalue for loss in values]))
+
+
 def ranks(found: dict[str, pd.DataFrame], quick: pd.DataFrame) -> str:
     """Mean ranks in SRCC over the tasks that have the losses of `RANKED`, and how far two mean
     ranks have to be apart for more than chance (5 %), by Nemenyi's test."""
-    tasks: dict[str, dict[str, float]] = {}
-    for task, metrics in found.items():
-        of_srcc = metrics[metrics["metric"] == "SRCC"]
-        values = tasks.setdefault(task.removesuffix(SECOND_TABLE), {})
-        values.update(zip(of_srcc["loss"], of_srcc["value"], strict=True))
-    if len(quick):
-        means = quick.groupby(["task", "loss"])["SRCC"].mean()
-        for task, loss, value in fields(means.reset_index(), "task", "loss", "SRCC"):
-            tasks.setdefault(task, {})[loss] = value
-    complete = {task: values for task, values in tasks.items() if values.keys() >= {*RANKED}}
+    complete = {
+        task: {loss: value for loss, (value, _) in values.items()}
+        for task, values in of_every_task(found, quick).items()
+        if values.keys() >= {*RANKED}
+    }
     columns = {}
     for label, mark, has in (("as they are", "-wrong-", False), ("10 % wrong", WRONG, True)):
         chosen = [values for task, values in complete.items() if (mark in task) == has]
