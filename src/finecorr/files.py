@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -22,9 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix[:16]}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # A name that survives a crash must not be of an empty file.
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is a file of `replacing`, as a process that is killed leaves it."""
+    return path.is_file() and re.fullmatch(r"\.[0-9a-f]{32}(\..{0,15})?", path.name) is not None
 
 
 @contextmanager

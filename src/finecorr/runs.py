@@ -32,8 +32,9 @@ from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.observers import Ceiling, ceiling
 from finecorr.evaluation.within import WITHIN_MEASURES
-from finecorr.files import check_folder, replacing
+from finecorr.files import check_folder, is_temporary, replacing
 from finecorr.models import outliers, training
+from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
 from finecorr.models.training import TrainingOptions
 
@@ -45,7 +46,7 @@ SCATTER = "scatter.png"
 BLAND_ALTMAN = "bland_altman.png"
 _WRITTEN = (
     *(CONFIG, SPLITS, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE),
-    *(training.LOGS, training.CHECKPOINTS),
+    *(training.LOGS, CHECKPOINTS),
 )
 _REPLACED = ".replaced"
 
@@ -186,9 +187,12 @@ def train(
         if lengths[i]:
             check_target(table.source, f"{name} in pixels", dataset.targets[:, i])
     out.mkdir(parents=True, exist_ok=True)
+    for path in filter(is_temporary, out.iterdir()):
+        path.unlink()
     with _in_place_of_another(out) if run_options.overwrite else nullcontext():
-        _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_record(out / SPLITS, record)
+        # A folder that has it can be resumed.
+        _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         data = ImageDataModule(
             dataset,
             splits,
@@ -207,7 +211,7 @@ def train(
         )
         # The model comes last: a folder that has it is finished.
         bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
-        shutil.rmtree(out / training.CHECKPOINTS)
+        shutil.rmtree(out / CHECKPOINTS)
     shutil.rmtree(out / _REPLACED, ignore_errors=True)
     return evaluation
 
@@ -291,8 +295,13 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
                 f"{out} already holds a run: choose another folder, or use --overwrite, or "
                 "--resume if it was interrupted"
             )
-    elif out.exists() and any(path.name != FEATURES for path in out.iterdir()):
+    elif out.exists() and any(not _is_of_a_start(path) for path in out.iterdir()):
         raise InputError(f"{out} is not empty, and holds no run: choose another folder")
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Whether a run that was killed before it could be resumed leaves such a file."""
+    return path.name in (FEATURES, SPLITS) or is_temporary(path)
 
 
 def _differences(out: Path, config: dict[str, Any]) -> list[str]:

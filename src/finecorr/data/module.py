@@ -45,6 +45,8 @@ class ImageDataModule(L.LightningDataModule):
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
+        self.first_epoch = 0
+        """From which a training goes on."""
         labelled = np.isfinite(dataset.targets).any(axis=1)
         of_image = splits[dataset.rows]
         self.indices = {
@@ -83,6 +85,8 @@ class ImageDataModule(L.LightningDataModule):
             rows, kind = RandomCrops(self.dataset, images, indices, self._seed), WithEpoch
         # Alone among torch's samplers, this one is seeded by the epoch, on one device as on many.
         sampler = kind(rows, trainer.world_size, trainer.global_rank, shuffle=True, seed=self._seed)
+        # Processes that load images begin before Lightning says which epoch it is.
+        sampler.set_epoch(self.first_epoch)
         # A small last batch would have a noisy correlation.
         drop_last = len(sampler) >= self._batch_size
         return _loader(rows, self._workers, self._batch_size, sampler=sampler, drop_last=drop_last)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
 from torch import nn
@@ -27,12 +27,12 @@ from finecorr.data.images import ImageOptions
 from finecorr.data.module import ImageDataModule, prediction_loader
 from finecorr.errors import InputError
 from finecorr.models import networks
+from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
 from finecorr.models.module import RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
 from finecorr.models.regressor import Architecture, Regressor, features_of
 
-CHECKPOINTS = "checkpoints"
 LOGS = "logs"
 MAX_SEED = 2**32 - 1
 """What NumPy and scikit-learn take."""
@@ -299,9 +299,8 @@ def train(
         frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
         seed=options.seed,
     )
-    checkpoints = folder / CHECKPOINTS
-    # One file for all epochs.
-    last = ModelCheckpoint(checkpoints, "last", enable_version_counter=False)
+    last = Checkpoint(folder, "last")
+    data.first_epoch = last.epochs() if resume else 0
     callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
     outliers = None
     if module.loss.weighs_labels:
@@ -314,9 +313,8 @@ def train(
     # Not by default: much is learnt at the end, where the schedule's rate is low, and which epoch
     # is the best on a few validation samples is chance.
     if options.patience > 0:
-        chosen = ModelCheckpoint(checkpoints, "best", monitor="validation_SRCC", mode="max")
-        stop = EarlyStopping("validation_SRCC", patience=options.patience, mode="max")
-        callbacks += [chosen, stop]
+        chosen = Checkpoint(folder, "best", best=True)
+        callbacks += [chosen, Patience(options.patience)]
     curves = CSVLogger(folder, LOGS)
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
@@ -325,6 +323,7 @@ def train(
             devices=1,
             precision=_precision(options.precision),  # type: ignore[arg-type]
             callbacks=callbacks,
+            plugins=[WholeFiles()],
             logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -334,12 +333,11 @@ def train(
             use_distributed_sampler=False,
             deterministic="warn",
         )
-        start = checkpoints / "last.ckpt"
         try:
             trainer.fit(
                 module,
                 datamodule=data,
-                ckpt_path=start if resume and start.is_file() else None,
+                ckpt_path=last.file if data.first_epoch else None,
                 weights_only=True,
             )
         except InputError as error:
@@ -350,7 +348,7 @@ def train(
             raise Interrupted from stop
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
-        saved = torch.load(chosen.best_model_path, map_location="cpu", weights_only=True)
+        saved = torch.load(chosen.file, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["state_dict"])
         _calibrate(regressor, data)
     regressor.backbone = backbone
