@@ -94,7 +94,12 @@ def hc18() -> Path:
 
 
 def interrupted(
-    flags: list[str], out: Path, send: Callable[[int, int], None], *, seconds: float
+    flags: list[str],
+    out: Path,
+    send: Callable[[int, int], None],
+    *,
+    seconds: float,
+    stop: int = signal.SIGINT,
 ) -> None:
     """Runs `finecorr compare` until a training has a checkpoint, and interrupts it.
 
@@ -103,6 +108,7 @@ def interrupted(
         out: the folder that they name.
         send: `os.kill`; or `os.killpg`, as a terminal does it: to all its processes.
         seconds: until there must be a checkpoint.
+        stop: what it is sent.
     """
     command = [sys.executable, "-m", "finecorr", "compare", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
@@ -121,7 +127,7 @@ def interrupted(
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        send(process.pid, signal.SIGINT)
+        send(process.pid, stop)
         _, error = process.communicate(timeout=120)
     finally:
         process.kill()

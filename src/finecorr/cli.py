@@ -181,7 +181,9 @@ def _train(options: Namespace) -> None:
     parts = [_build(cls, options) for cls in _TRAIN_OPTIONS]
     try:
         evaluation = runs.train(*parts)
-    except Interrupted as stop:
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if not (Path(options.out) / runs.CONFIG).exists():
+            raise
         raise Interrupted("; the same command with --resume goes on from here") from stop
     print(f"test split: {evaluation.summary()}\nwritten to {options.out}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -194,12 +195,14 @@ def test_a_training_that_fails_does_not_take_the_others_with_it(
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
-    comparison: Path, tmp_path: Path, phantom_flags: list[str]
+    stop: int, comparison: Path, tmp_path: Path, phantom_flags: list[str]
 ) -> None:
+    """Its trainings end with it."""
     out = tmp_path / "out"
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--out", str(out)]
-    interrupted(flags, out, os.kill, seconds=120)
+    interrupted(flags, out, os.kill, seconds=120, stop=stop)
     assert main(["compare", *flags]) == 0
     resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
     whole = whole[whole["loss"] == "mse"]
