@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from conftest import SMALL_FLAGS
 from finecorr import runs
 from finecorr.cli import main
 from finecorr.models import training
 from finecorr.models.module import RegressionModule
+from finecorr.models.regressor import Regressor
 
 FLAGS = [*SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
 FILES = ("model.safetensors", "metrics.csv", "predictions.csv", "outliers.csv", "splits.csv")
@@ -161,3 +163,30 @@ def test_as_a_batch_system_does_it(stop: int, phantom_flags: list[str], tmp_path
     assert process.returncode == 130
     assert "the same command with --resume goes on from here" in error
     assert "Traceback" not in error
+
+
+def test_a_loss_that_is_no_number_spoils_nothing(
+    phantom_flags: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The step is skipped, and that is said; a training of which nothing is left stops."""
+    scores, every = Regressor.scores, [5]
+
+    def overflowing(self: Regressor, image: Tensor) -> tuple[Tensor, Tensor]:
+        found, features = scores(self, image)
+        calls.append(self.training)
+        if self.training and sum(calls) % every[0] == 0:
+            found = found * torch.inf
+        return found, features
+
+    calls: list[bool] = []
+    monkeypatch.setattr(Regressor, "scores", overflowing)
+    flags = ["train", *phantom_flags, *FLAGS]
+    assert main([*flags, "--out", str(tmp_path / "some")]) == 0
+    steps = sum(calls)
+    assert f"{steps // 5} of {steps} steps were skipped" in capsys.readouterr().err
+    every[0] = 1
+    assert main([*flags, "--epochs", "30", "--out", str(tmp_path / "all")]) == 2
+    assert "diverged: try a lower" in capsys.readouterr().err

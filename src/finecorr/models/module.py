@@ -18,6 +18,8 @@ from finecorr.losses import Loss
 from finecorr.models.regressor import Regressor
 
 _DIVERGED = "the training diverged: try a lower --learning-rate"
+_IN_A_ROW = 20
+"""Steps that may be skipped; a training that has diverged skips all."""
 
 
 class RegressionModule(L.LightningModule):
@@ -55,6 +57,9 @@ class RegressionModule(L.LightningModule):
         self._backbone_rate = backbone_rate
         self._frozen_epochs = frozen_epochs
         self._seed = seed
+        self.skipped = 0
+        """Steps whose loss was no finite number."""
+        self._skipped_in_a_row = 0
         self._predictions = CatMetric(nan_strategy="disable")
         self._targets = CatMetric(nan_strategy="disable")
         self._weights = CatMetric(nan_strategy="disable")
@@ -72,14 +77,23 @@ class RegressionModule(L.LightningModule):
         place = np.random.SeedSequence([self._seed, self.global_step, self.global_rank])
         torch.manual_seed(int(place.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """The `loss`, and how far it believed the labels, `label_weight`: `(n, targets)`."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """The `loss`, and how far it believed the labels, `label_weight`: `(n, targets)`. None, so
+        that nothing is learnt of the batch, where the loss is no finite number: one batch whose
+        numbers overflow must not spoil all that was learnt before."""
         self.loss.progress = self.global_step / self.trainer.estimated_stepping_batches
         scores, features = self.regressor.scores(batch["image"])
         target = self.regressor.standardised(batch["target"])
         weight = batch.get("weight")
         ranked = None if self.loss.ranks_features_alone else features
         loss, believed = self.loss.with_label_weights(scores, target, ranked, weight=weight)
+        if not torch.isfinite(loss):
+            self.skipped += 1
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row >= _IN_A_ROW:
+                raise InputError(_DIVERGED)
+            return None
+        self._skipped_in_a_row = 0
         if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
             self._targets.update(target)

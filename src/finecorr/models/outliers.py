@@ -48,6 +48,8 @@ class OutlierCount(L.Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
+        if not outputs:  # The step was skipped.
+            return
         device = pl_module.device
         self.set_aside, self.weight = self.set_aside.to(device), self.weight.to(device)
         self.epochs, weight = self.epochs.to(device), outputs["label_weight"]

@@ -25,7 +25,7 @@ from finecorr import functional, losses
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.images import ImageOptions
 from finecorr.data.module import ImageDataModule, prediction_loader
-from finecorr.errors import InputError
+from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
 from finecorr.models.module import RegressionModule
@@ -348,6 +348,13 @@ def train(
             raise Interrupted from stop
         finally:
             signal.signal(signal.SIGINT, on_interrupt)
+        if module.skipped:
+            warnings.warn(
+                f"{module.skipped} of {trainer.global_step} steps were skipped, as the loss was no "
+                "finite number",
+                InputWarning,
+                stacklevel=2,
+            )
         saved = torch.load(chosen.file, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["state_dict"])
         _calibrate(regressor, data)
