@@ -160,7 +160,11 @@ def test_without_validation_rows(
     assert "--patience needs validation rows" in capsys.readouterr().err
     assert not (tmp_path / "patient").exists()
     assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
-    assert epochs_done(capsys.readouterr().err) == 4
+    printed = capsys.readouterr().err
+    assert epochs_done(printed) == 4
+    # Where there is no terminal, a line an epoch, and nothing that is written over.
+    assert "\r" not in printed
+    assert len(re.findall(r"^similarity_rank, epoch \d/4", printed, re.MULTILINE)) == 4
     curves = pd.read_csv(tmp_path / "whole" / "logs" / "version_0" / "metrics.csv")
     assert curves["loss"].notna().sum() == 4
     assert not curves.columns.str.startswith("validation").any()

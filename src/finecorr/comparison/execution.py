@@ -70,7 +70,8 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     failures = []
     epochs = sum(run.training.epochs for run in waiting)
     done = 0
-    with tqdm(total=epochs, unit="epoch", desc="compare") as progress, executor as start:
+    bar = tqdm(total=epochs, unit="epoch", desc="compare", disable=None)
+    with bar as progress, executor as start:
         try:
             while waiting or slots:
                 for slot in range(workers):
@@ -83,6 +84,8 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
                     if training.ended():
                         del slots[slot]
                         done += run.training.epochs
+                        if progress.disable:  # no terminal
+                            print(f"compare, {run.name}, {done}/{epochs} epochs", file=sys.stderr)
                         if not run.finished:
                             reason = training.reason() or last_line(_text(log_of(run)))
                             failures.append(Failure(run, reason or "it ended without a word"))

@@ -379,5 +379,6 @@ def _side_by_side(
     """The result for each item, by as many threads as the process may use."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         done = pool.map(work, items)
-        bar = tqdm(done, progress, len(items), leave=False, unit="image", disable=progress is None)
+        hidden = True if progress is None else None  # None: no terminal
+        bar = tqdm(done, progress, len(items), leave=False, unit="image", disable=hidden)
         return dict(zip(items, bar, strict=True))

@@ -93,7 +93,7 @@ def frozen_features(
         # torch's annotations do not know the form with the memory format.
         computing: Regressor = regressor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         computing.eval()
-        for start in tqdm(todo, "features", unit="part", leave=False):
+        for start in tqdm(todo, "features", unit="part", leave=False, disable=None):
             rows = np.arange(start, min(start + _ROWS, len(table)))
             part = _computed(computing, table.take(rows), options, device)
             part["rows"] += start

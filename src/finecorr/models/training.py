@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -458,7 +459,7 @@ def _precision(precision: str) -> str:
 
 
 class _ProgressBar(L.Callback):
-    """One line for the whole training."""
+    """One line for the whole training; where nobody watches, as in a log, one for each epoch."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -468,7 +469,7 @@ class _ProgressBar(L.Callback):
             desc=self._name,
             total=int(trainer.estimated_stepping_batches),
             initial=trainer.global_step,
-            disable=not trainer.is_global_zero,
+            disable=None if trainer.is_global_zero else True,  # None: no terminal
             unit="step",
         )
 
@@ -484,6 +485,8 @@ class _ProgressBar(L.Callback):
                 f"MAE {metrics['validation_MAE']:.3g}"
             )
         self._bar.set_postfix_str(reached)
+        if self._bar.disable and trainer.is_global_zero:
+            print(f"{self._name}, {reached}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.close()

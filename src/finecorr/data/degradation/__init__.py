@@ -138,7 +138,7 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
         for name, stem in zip(table.names, stems, strict=True)
         if stem in double
     ]
-    for path in tqdm(images, "checking images", leave=False, unit="image"):
+    for path in tqdm(images, "checking images", leave=False, unit="image", disable=None):
         # Readers raise what they like on a broken file, and none of it should end the others.
         try:
             _read(path, options)
@@ -152,7 +152,9 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
         shutil.rmtree(out / IMAGES, ignore_errors=True)
     rows = []
     sources = list(zip(images, table.names, stems, groups, strict=True))
-    for path, name, stem, group in tqdm(sources, "degrading", leave=False, unit="image"):
+    for path, name, stem, group in tqdm(
+        sources, "degrading", leave=False, unit="image", disable=None
+    ):
         image = _read(path, options)
         for version in range(options.versions + 1):
             rng = np.random.default_rng([options.seed, zlib.crc32(name.encode()), version])

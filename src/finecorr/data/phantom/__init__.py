@@ -84,7 +84,9 @@ def write_phantoms(
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows = []
-    for subject in tqdm(range(subjects), "drawing phantoms", leave=False, unit="subject"):
+    for subject in tqdm(
+        range(subjects), "drawing phantoms", leave=False, unit="subject", disable=None
+    ):
         rng = np.random.default_rng([seed, subject])
         head = random_head(rng, height, width)
         for frame in range(1, 2 + rng.choice(3, p=RANGES.frame_counts)):
