@@ -492,18 +492,8 @@ class TestIsotonicRegression:
         expected = isotonic_regression(values, weights=weight).x
         assert_near(actual, torch.from_numpy(expected), 1e-12)
         assert_near(spearman._isotonic_by_scipy(values, weight), torch.from_numpy(expected), 0)
-
-    @settings(max_examples=200)
-    @given(
-        seed=st.integers(0, 10_000),
-        n=st.integers(1, 70),
-        slope=st.sampled_from([-1.0, 0.0, 0.1, 1.0]),
-        digits=st.sampled_from([0, 1, 9]),
-    )
-    def test_of_all_means_at_once(self, seed: int, n: int, slope: float, digits: int) -> None:
-        values = (slope * torch.arange(n) + 3 * normal(seed, n)).round(decimals=digits)
-        expected = torch.from_numpy(isotonic_regression(values).x)
-        assert_near(spearman._isotonic_by_means(values), expected, 1e-12, 1e-12)
+        of_equals = torch.from_numpy(isotonic_regression(values).x)
+        assert_near(spearman._isotonic_by_means(values), of_equals, 1e-12, 1e-12)
 
     @pytest.mark.parametrize("n", [1023, 1024, 1025, 50_000])
     @pytest.mark.parametrize("strength", [0.1, 1.0, 3.0, 10.0])

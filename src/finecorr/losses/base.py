@@ -119,6 +119,24 @@ class Loss(nn.Module):
         return self.of(batch), None
 
 
+class Wrapper(Loss):
+    """A loss of other batches than those that it is called with."""
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self.loss = loss
+        for name in ("fixes_scale", "weighs_labels", "ranks_features_alone", "needs_features"):
+            setattr(self, name, getattr(loss, name))
+
+    @property
+    def progress(self) -> float:
+        return self.loss.progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self.loss.progress = progress
+
+
 def with_gradient(values: Tensor, factor: float) -> Tensor:
     """The same values, whose gradient is multiplied."""
     return values.detach() + factor * (values - values.detach())

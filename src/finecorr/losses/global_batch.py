@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from finecorr.losses.base import Batch, Loss, with_gradient
+from finecorr.losses.base import Batch, Loss, Wrapper, with_gradient
 
 _DTYPES = [
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
@@ -16,7 +16,7 @@ _DTYPES = [
 ]
 
 
-class GlobalBatch(Loss):
+class GlobalBatch(Wrapper):
     """A loss of the batches of all processes together.
 
     A correlation is that of a population, and the mean of the correlations in parts of it is
@@ -41,19 +41,8 @@ class GlobalBatch(Loss):
     """
 
     def __init__(self, loss: Loss, process_group: Any = None) -> None:
-        super().__init__()
-        self.loss = loss
+        super().__init__(loss)
         self.process_group = process_group
-        for name in ("fixes_scale", "weighs_labels", "ranks_features_alone", "needs_features"):
-            setattr(self, name, getattr(loss, name))
-
-    @property
-    def progress(self) -> float:
-        return self.loss.progress
-
-    @progress.setter
-    def progress(self, progress: float) -> None:
-        self.loss.progress = progress
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Raises ValueError, in all processes, where they have batches of different kinds."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.losses.base import Batch, Loss, with_gradient
+from finecorr.losses.base import Batch, Loss, Wrapper, with_gradient
 
 
-class Memory(Loss):
+class Memory(Wrapper):
     """A loss over a batch and the latest samples before it.
 
     A correlation over a few samples is mostly chance. A batch of fewer than `size` samples is
@@ -34,23 +34,12 @@ class Memory(Loss):
     """
 
     def __init__(self, loss: Loss, size: int = 64, *, unique_groups: bool = False) -> None:
-        super().__init__()
+        super().__init__(loss)
         if size < 0:
             raise ValueError(f"size must not be negative, not {size}")
-        self.loss = loss
         self.size = size
         self.unique_groups = unique_groups
-        for name in ("fixes_scale", "weighs_labels", "ranks_features_alone", "needs_features"):
-            setattr(self, name, getattr(loss, name))
         self.kept: Batch | None = None
-
-    @property
-    def progress(self) -> float:
-        return self.loss.progress
-
-    @progress.setter
-    def progress(self, progress: float) -> None:
-        self.loss.progress = progress
 
     def reset(self) -> None:
         """Forgets all samples."""
