@@ -27,7 +27,7 @@ from scipy import stats
 from finecorr.evaluation.comparison import holm
 from finecorr.evaluation.report.verdict import p_text
 from finecorr.files import replacing
-from results import ALIKE, MEDIAN, METRICS, REFERENCE, SECOND_TABLE, TASKS
+from results import ALIKE, MEDIAN, METRICS, RANKED, REFERENCE, SECOND_TABLE, TASKS
 
 MATRICES = {
     "wrong-labels": {
@@ -81,12 +81,7 @@ COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
 WRONG = "-wrong-10"
 """In the name of a task."""
-RANKED = (
-    *("mse", "mae", "huber", "mae@log", "pearson", "gradient_aligned", "rank_n_contrast"),
-    *("robust_pearson", "fine_grained"),
-)
-"""What is ranked over all tasks."""
-OTHERS = RANKED[:-2]
+OTHERS = [*RANKED][:-2]
 LABELS = {
     "lengths, measured": "circumference",
     "lengths, 10 % wrong": "circumference-wrong-10",
