@@ -75,10 +75,10 @@ def belief(
     # Where all targets are equal, all labels are believed.
     rate = noises.mean_rate(mean) * (std > 0)
     if part is not residual:
-        far = ((residual - middle) / unit).square()
-    doubt = 1 + rate * far
+        far = (residual - middle).div_(unit).square_()
+    doubt = far.mul_(rate).add_(1)
     if apart is None:
-        return doubt.reciprocal().clamp_(min=LEAST_WEIGHT)
+        return doubt.reciprocal_().clamp_(min=LEAST_WEIGHT)
     return doubt.pow(_minus_strength(residual, apart, weight)).clamp_(min=LEAST_WEIGHT)
 
 

@@ -95,7 +95,8 @@ class _Variable(NamedTuple):
 def _on_cpu(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBatch | None:
     if w is not None:
         missing = y.isnan() | (w == 0)
-        p, y, w = (values.masked_fill(missing, 0) for values in (p, y, w))
+        if missing.any():
+            p, y, w = (values.masked_fill(missing, 0) for values in (p, y, w))
     total: Statistic = len(p) if w is None else _statistic(w.sum(0))
     if w is not None and not all_of(total > 0):
         return None
