@@ -128,7 +128,7 @@ def interrupted(
             assert time.monotonic() < deadline
             time.sleep(0.02)
         send(process.pid, stop)
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
