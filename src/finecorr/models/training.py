@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,6 +32,7 @@ from finecorr.models.module import RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
 from finecorr.models.regressor import Architecture, Regressor, features_of
+from finecorr.models.stopping import StopBetweenSteps
 
 LOGS = "logs"
 MAX_SEED = 2**32 - 1
@@ -302,7 +302,8 @@ def train(
     )
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
-    callbacks: list[L.Callback] = [last, _ProgressBar(options.loss)]
+    stop = StopBetweenSteps()
+    callbacks: list[L.Callback] = [last, stop, _ProgressBar(options.loss)]
     outliers = None
     if module.loss.weighs_labels:
         outliers = OutlierCount(data.dataset.table_rows, regressor.architecture.targets)
@@ -317,7 +318,6 @@ def train(
         chosen = Checkpoint(folder, "best", best=True)
         callbacks += [chosen, Patience(options.patience)]
     curves = CSVLogger(folder, LOGS)
-    on_interrupt = signal.getsignal(signal.SIGINT)
     with _quiet():
         trainer = L.Trainer(
             max_epochs=options.epochs,
@@ -335,20 +335,19 @@ def train(
             deterministic="warn",
         )
         try:
-            trainer.fit(
-                module,
-                datamodule=data,
-                ckpt_path=last.file if data.first_epoch else None,
-                weights_only=True,
-            )
+            with stop:
+                trainer.fit(
+                    module,
+                    datamodule=data,
+                    ckpt_path=last.file if data.first_epoch else None,
+                    weights_only=True,
+                )
         except InputError as error:
             # A process that loads images hands its error on with its traceback before it.
             raise InputError(str(error).rpartition("errors.InputError: ")[2].strip()) from error
-        except (KeyboardInterrupt, SystemExit) as stop:
-            # Lightning ends the process on Ctrl-C, and leaves it deaf to a second one.
-            raise Interrupted from stop
-        finally:
-            signal.signal(signal.SIGINT, on_interrupt)
+        except (KeyboardInterrupt, SystemExit) as end:
+            # Lightning ends the process on Ctrl-C.
+            raise Interrupted from end
         if module.skipped:
             warnings.warn(
                 f"{module.skipped} of {trainer.global_step} steps were skipped, as the loss was no "

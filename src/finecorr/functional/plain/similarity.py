@@ -57,7 +57,7 @@ def plain_similarity_correlation(
     with torch.no_grad():
         apart = distances(features) if at_once(len(features)) == len(features) else None
         found = value_and_gradient(features, apart, target.float(), weight, limits)
-        scales_ = scales(found.facts.tolist(), features, limits)
+        scales_ = scales(found.facts.tolist(), found, limits)
     if scales_ is None:
         return None
     loss: Tensor = _Linked.apply(features, found.gradient, scales_, general)  # type: ignore[no-untyped-call]
@@ -122,11 +122,12 @@ def value_and_gradient(
     return Found(gradient, torch.cat(facts))
 
 
-def scales(facts: list[float], features: Tensor, limits: Limits) -> Scales | None:
-    """None where the arithmetic did not hold."""
+def scales(facts: list[float], found: Found, limits: Limits) -> Scales | None:
+    """Of the facts, as numbers; None where the arithmetic did not hold."""
+    samples, width = found.gradient.shape
     value, even_features, even_targets, *more = facts
     norm = 0.0 if limits.least_std is None else more.pop(0)
-    total = more[0] if more else float(len(features))
+    total = more[0] if more else float(samples)
     sound = (
         abs(value) < float("inf")
         and even_features > limits.even_features**2
@@ -137,7 +138,7 @@ def scales(facts: list[float], features: Tensor, limits: Limits) -> Scales | Non
     half = 1.0 if limits.log is None else 0.5
     scale = half / total
     if limits.least_std is not None:
-        std = (norm / features.shape[1]) ** 0.5
+        std = (norm / width) ** 0.5
         scale *= min(1.0, std / limits.least_std)
     return Scales(value * half / total, scale)
 

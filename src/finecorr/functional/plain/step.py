@@ -94,13 +94,11 @@ def _step(
         single, weight = target.float().view(-1), both.float().view(-1)
         if parts.local is None:
             features = None  # They get no gradient.
-        local = None
+        facts, local = [sums, least], None
         if parts.local is not None and features is not None:
             local = value_and_gradient(features, apart, single, weight, parts.local)
-            sums = torch.cat((sums, least, local.facts))
-        else:
-            sums = torch.cat((sums, least))
-        numbers = sums.tolist()
+            facts.append(local.facts)
+        numbers = torch.cat(facts).tolist()
         if not numbers[16] > 0:
             return None
         samples = columns.T[:3].unbind()
@@ -111,8 +109,8 @@ def _step(
             return None
         slopes = parts.formula(batch.moments)
         factors, value, scale = factors_of(batch, slopes), slopes.value, 0.0
-        if local is not None and parts.local is not None and features is not None:
-            of_local = scales(numbers[17:], features, parts.local)
+        if local is not None and parts.local is not None:
+            of_local = scales(numbers[17:], local, parts.local)
             if of_local is None:
                 return None
             value += parts.local_weight * of_local.value
