@@ -361,7 +361,7 @@ def draw(chosen: Figure, found: dict[str, pd.DataFrame], path: Path) -> None:
         draw_metric(axis, found, losses, metric)
         axis.set_xlabel(label)
     axes[0].set_yticks(range(len(losses)), losses)
-    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(losses) - 0.5, -0.5)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=2)
     figure.suptitle(chosen.title)
