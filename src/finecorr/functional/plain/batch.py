@@ -49,6 +49,12 @@ def is_plain(
     )
 
 
+def without_column(target: Tensor) -> Tensor:
+    """The `(n, 1)` of one target as `(n,)`; others as they are."""
+    one = isinstance(target, Tensor) and target.ndim == 2 and target.shape[1] == 1
+    return target.squeeze(1) if one else target
+
+
 def labelled(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor | None:
     """Of one target, the positions of the samples that take part, where that is some of them, at
     least two, and one may look."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finecorr.functional.plain.batch import is_plain
+from finecorr.functional.plain.batch import is_plain, without_column
 from finecorr.functional.plain.distances import at_once, fits
 from finecorr.functional.sorting import argsort
 
@@ -24,8 +24,7 @@ def plain_similarity_rank(
     features: Tensor, target: Tensor, levels: int | None, temperature: float, general: General
 ) -> Tensor | None:
     """The loss, or None where it has to be taken as `general(features)`."""
-    if isinstance(target, Tensor) and target.ndim == 2 and target.shape[1] == 1:
-        target = target.squeeze(1)
+    target = without_column(target)
     if (
         not isinstance(target, Tensor)
         or target.dtype is torch.float64

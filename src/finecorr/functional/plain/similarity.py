@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from finecorr.functional.plain.batch import is_plain
+from finecorr.functional.plain.batch import is_plain, without_column
 from finecorr.functional.plain.distances import Distances, at_once, centred, distances, fits
 
 General = Callable[[Tensor], Tensor]
@@ -46,9 +46,9 @@ def plain_similarity_correlation(
     features: Tensor, target: Tensor, weight: Tensor | None, limits: Limits, general: General
 ) -> Tensor | None:
     """The loss, or None where it has to be taken as `general(features)`."""
-    if isinstance(target, Tensor) and target.ndim == 2 and target.shape[1] == 1:
-        target = target.squeeze(1)
-        weight = weight.view(-1) if isinstance(weight, Tensor) and weight.ndim == 2 else weight
+    given, target = target, without_column(target)
+    if target is not given and weight is not None:
+        weight = without_column(weight)
     if not isinstance(target, Tensor) or target.dtype is torch.float64:
         return None
     if not fits(features, target) or not is_plain(features[:, 0], target, weight):
