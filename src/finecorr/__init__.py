@@ -10,17 +10,20 @@ from finecorr.losses import (
     RobustPearsonLoss,
     SimilarityRankLoss,
 )
+from finecorr.pieces import InPieces, in_pieces
 
 __version__ = "0.1.0"
 
 __all__ = [
     "FineGrainedCorrelationLoss",
     "HuberLoss",
+    "InPieces",
     "MAELoss",
     "MSELoss",
     "PearsonLoss",
     "RobustPearsonLoss",
     "SimilarityRankLoss",
     "functional",
+    "in_pieces",
     "losses",
 ]
