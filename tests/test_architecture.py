@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "data": ANYBODY,
     "evaluation": ANYBODY,
-    "models": {"data", "losses", "functional", *ANYBODY},
+    "models": {"data", "losses", "pieces", "functional", *ANYBODY},
     "bundle": {"models", "data", *ANYBODY},
     "pages": {"evaluation", "models", "data", *ANYBODY},
     "runs": {"evaluation", "bundle", "models", "data", *ANYBODY},

@@ -96,7 +96,7 @@ def test_after_early_stopping(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_calibrate", stop)
+    monkeypatch.setattr(training, "calibrate", stop)
     assert main([*flags, "--out", str(tmp_path / "run")]) == 130
     monkeypatch.undo()
 

@@ -119,7 +119,7 @@ def test_labels_that_the_loss_sets_aside_are_counted(
     flags += ["--learning-rate", "2e-3", "--corrupt-labels", "0.1"]
     out = tmp_path / "robust"
     # In so short a training, what is remembered is from when little was learnt.
-    loss = ["--loss", "robust_pearson", "--population", "0"]
+    loss = ["--loss", "robust_pearson", "--memory", "0"]
     assert main(["train", *flags, *loss, "--out", str(out)]) == 0
     splits = pd.read_csv(out / "splits.csv").set_index("row")
     found = pd.read_csv(out / "outliers.csv").set_index("row")

@@ -26,7 +26,7 @@ from finecorr.data.table import ImageTable, TableOptions, check_options, read_ta
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, check_writable
-from finecorr.models import training
+from finecorr.models import prediction
 from finecorr.runs import (
     BLAND_ALTMAN,
     CONFIG,
@@ -339,7 +339,7 @@ def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> 
     images = Images(table, model.images)
     note_smaller(table.source, images)
     dataset = ImageDataset(table, images, options.lengths)
-    return training.predict(model.regressor, dataset)[1]
+    return prediction.predict(model.regressor, dataset)[1]
 
 
 def _write_page(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,9 +33,11 @@ from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.observers import Ceiling, ceiling
 from finecorr.evaluation.within import WITHIN_MEASURES
 from finecorr.files import check_folder, is_temporary, replacing
-from finecorr.models import outliers, training
+from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
+from finecorr.models.processes import Place, place_of
+from finecorr.models.regressor import Regressor
 from finecorr.models.training import TrainingOptions
 
 CONFIG = "config.yaml"
@@ -129,6 +131,9 @@ def train(
 ) -> Evaluation:
     """Trains a model on a table, and evaluates it on the test split.
 
+    With several devices it is called in as many processes, of which the first one writes, and in
+    which the others end.
+
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
     `logs/`, `model.safetensors`, for a loss that weighs labels `outliers.csv` (the training
     labels, in how many of the `epochs` each was `set_aside`, and its mean `weight`), and of the
@@ -141,7 +146,71 @@ def train(
     """
     for options in (image_options, augmentation_options, training_options):
         options.check()
-    table_options = absolute(table_options)
+    place = place_of(
+        training_options.devices, training_options.num_nodes, training_options.strategy
+    )
+    parts = (image_options, augmentation_options, training_options, run_options)
+    with place.the_same_in_all():
+        prepared = _prepared(absolute(table_options), *parts, features, place)
+    out = run_options.out
+    if place.leads:
+        out.mkdir(parents=True, exist_ok=True)
+        for path in filter(is_temporary, out.iterdir()):
+            path.unlink()
+    with _in_place_of_another(out) if run_options.overwrite and place.leads else nullcontext():
+        if place.leads:
+            write_record(out / SPLITS, prepared.record)
+            # A folder that has it can be resumed.
+            _write_text(out / CONFIG, _yaml(prepared.config))
+        trained = training.train(
+            prepared.data,
+            prepared.regressor,
+            training_options,
+            out,
+            place=place,
+            resume=run_options.resume,
+        )
+        tested, predictions = prediction.predict(
+            trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
+        )
+        place.leave()
+        table = prepared.table
+        if trained.outliers is not None:
+            counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
+            write_record(out / outliers.FILE, counts)
+        evaluation = evaluate_predictions(
+            table.take(tested), predictions, out, mapped=run_options.mapped
+        )
+        # The model comes last: a folder that has it is finished.
+        bundle.save(bundle.Bundle(trained.regressor, prepared.options, image_options), out)
+        shutil.rmtree(out / CHECKPOINTS)
+    shutil.rmtree(out / _REPLACED, ignore_errors=True)
+    return evaluation
+
+
+class _Prepared(NamedTuple):
+    """All that a training needs, before anything is written."""
+
+    options: TableOptions
+    config: dict[str, Any]
+    table: ImageTable
+    targets: NDArray[np.float64]
+    """`(rows, targets)` that are trained with."""
+    record: pd.DataFrame
+    """Of the rows, for `splits.csv`."""
+    regressor: Regressor
+    data: ImageDataModule
+
+
+def _prepared(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+    features: Path | None,
+    place: Place,
+) -> _Prepared:
     lengths = table_options.lengths
     if any(lengths) and image_options.view == "crops":
         raise InputError("a length is seen in the whole image only: it needs --view fit")
@@ -149,13 +218,17 @@ def train(
         table_options, image_options, augmentation_options, training_options, run_options
     )
     out = run_options.out
-    _check_out(run_options, config)
+    if place.leads:  # When others look, it may have begun to write.
+        _check_out(run_options, config)
     table = read_table(table_options)
     splits = split_rows(table, run_options, training_options.seed)
     if training_options.patience > 0 and "validation" not in splits:
         raise InputError(
             "--patience needs validation rows: give --split-fractions a share for them"
         )
+    for name in ("train", "validation"):
+        if 0 < (splits == name).sum() < place.processes:
+            raise InputError(f"--devices: {place.processes} of them share fewer {name} rows")
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
@@ -167,7 +240,7 @@ def train(
             "content": _contents(table, training_options.weights),
         }
     )
-    if run_options.resume:
+    if run_options.resume and place.leads:
         _check_same([out], record, training_options.weights)
     regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
     images: Inputs = (
@@ -186,34 +259,16 @@ def train(
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
             check_target(table.source, f"{name} in pixels", dataset.targets[:, i])
-    out.mkdir(parents=True, exist_ok=True)
-    for path in filter(is_temporary, out.iterdir()):
-        path.unlink()
-    with _in_place_of_another(out) if run_options.overwrite else nullcontext():
-        write_record(out / SPLITS, record)
-        # A folder that has it can be resumed.
-        _write_text(out / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        data = ImageDataModule(
-            dataset,
-            splits,
-            Augmentation(augmentation_options, lengths=all(lengths)),
-            batch_size=training_options.batch_size,
-            workers=training_options.loading_workers if _loads(images) else 0,
-            seed=training_options.seed,
-        )
-        trained = training.train(data, regressor, training_options, out, resume=run_options.resume)
-        if trained.outliers is not None:
-            counts = outliers.outlier_table(trained.outliers, table, targets)
-            write_record(out / outliers.FILE, counts)
-        tested, predictions = training.predict(trained.regressor, dataset, data.indices["test"])
-        evaluation = evaluate_predictions(
-            table.take(tested), predictions, out, mapped=run_options.mapped
-        )
-        # The model comes last: a folder that has it is finished.
-        bundle.save(bundle.Bundle(trained.regressor, table_options, image_options), out)
-        shutil.rmtree(out / CHECKPOINTS)
-    shutil.rmtree(out / _REPLACED, ignore_errors=True)
-    return evaluation
+    data = ImageDataModule(
+        dataset,
+        splits,
+        Augmentation(augmentation_options, lengths=all(lengths)),
+        step_size=training_options.step_size,
+        batch_size=training_options.batch_size,
+        workers=training_options.loading_workers if _loads(images) else 0,
+        seed=training_options.seed,
+    )
+    return _Prepared(table_options, config, table, targets, record, regressor, data)
 
 
 def differences(
@@ -459,6 +514,11 @@ def observers_ceiling(table: ImageTable) -> Ceiling | None:
         return None
     known = table.labelled
     return ceiling(table.targets[known, 0], table.standard_errors[known])
+
+
+def _yaml(config: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -63,7 +63,7 @@ def _batches(table: ImageTable, seed: int = 0, epochs: int = 2) -> list[Batch]:
     splits = np.array(["train"] * (len(table) - 5) + ["validation"] * 5)
     augmentation = Augmentation(AugmentationOptions(), lengths=True)
     data = ImageDataModule(
-        _dataset(table), splits, augmentation, batch_size=16, workers=0, seed=seed
+        _dataset(table), splits, augmentation, step_size=16, batch_size=16, workers=0, seed=seed
     )
     module = _Batches()
     trainer = L.Trainer(
@@ -109,6 +109,7 @@ def test_rows_without_a_label_are_not_trained_on(table: ImageTable) -> None:
         _dataset(replace(table, targets=targets)),
         np.full(len(table), "train"),
         Augmentation(AugmentationOptions(), lengths=True),
+        step_size=16,
         batch_size=16,
         workers=0,
         seed=0,

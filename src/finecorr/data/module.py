@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
 
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.crops import GridCrops, RandomCrops, WholeImages, WithEpoch, crops_of
@@ -24,7 +25,8 @@ class ImageDataModule(L.LightningDataModule):
         dataset: all the rows.
         splits: `(n,)`: for each row "train", "validation" or "test".
         augmentation: what is done to training images.
-        batch_size: images in a batch.
+        step_size: training images in a step, of all processes together.
+        batch_size: images of other splits in a batch.
         workers: processes that load images; 0 where they are in memory.
         seed: of the order and the augmentation.
     """
@@ -35,6 +37,7 @@ class ImageDataModule(L.LightningDataModule):
         splits: NDArray[np.str_],
         augmentation: Augmentation,
         *,
+        step_size: int,
         batch_size: int,
         workers: int,
         seed: int,
@@ -42,6 +45,7 @@ class ImageDataModule(L.LightningDataModule):
         super().__init__()
         self.dataset = dataset
         self._augmentation = augmentation
+        self._step_size = step_size
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
@@ -83,18 +87,17 @@ class ImageDataModule(L.LightningDataModule):
         kind: type[DistributedSampler[Batch]] = DistributedSampler
         if images is not None:
             rows, kind = RandomCrops(self.dataset, images, indices, self._seed), WithEpoch
-        # Alone among torch's samplers, this one is seeded by the epoch, on one device as on many.
-        sampler = kind(rows, trainer.world_size, trainer.global_rank, shuffle=True, seed=self._seed)
+        # Alone among torch's samplers, this one is seeded by the epoch.
+        sampler = kind(rows, 1, 0, shuffle=True, seed=self._seed)
         # Processes that load images begin before Lightning says which epoch it is.
         sampler.set_epoch(self.first_epoch)
-        # A small last batch would have a noisy correlation.
-        drop_last = len(sampler) >= self._batch_size
-        return _loader(rows, self._workers, self._batch_size, sampler=sampler, drop_last=drop_last)
+        steps = Steps(sampler, self._step_size, trainer.world_size, trainer.global_rank)
+        return _loader(rows, self._workers, batch_sampler=steps)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in a pass over the training images; a remainder is a batch only where all are."""
-        return max(len(self.indices["train"]) // self._batch_size, 1)
+        """Steps in a pass over the training images; a remainder is a step only where all are."""
+        return max(len(self.indices["train"]) // self._step_size, 1)
 
     @property
     def validates(self) -> bool:
@@ -102,9 +105,10 @@ class ImageDataModule(L.LightningDataModule):
         return bool(self.indices.get("validation"))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return prediction_loader(
-            self.dataset, self.indices["validation"], self._batch_size, self._workers
-        )
+        trainer = self.trainer
+        assert trainer is not None
+        own = self.indices["validation"][trainer.global_rank :: trainer.world_size]
+        return prediction_loader(self.dataset, own, self._batch_size, self._workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         trainer = self.trainer
@@ -117,6 +121,33 @@ class ImageDataModule(L.LightningDataModule):
         # Zoomed images have larger lengths; where not all targets are lengths, zoom is 1.
         target = batch["target"] * zoom[:, None]
         return {**batch, "image": image, "target": target, "unit": batch["unit"] / zoom[:, None]}
+
+
+class Steps(Sampler[list[Any]]):
+    """What a process has of each training step.
+
+    The steps are those of a single process: each takes its share of the images of a step, so that
+    all are there once in an epoch. A remainder, whose correlation would be noisy, is left out,
+    unless there is no other step.
+
+    Args:
+        sampler: of all images, in the same order in all processes.
+        size: images of a step.
+        processes: that have a share.
+        rank: of this one.
+    """
+
+    def __init__(self, sampler: DistributedSampler[Batch], size: int, processes: int, rank: int):
+        self.sampler = sampler  # which Lightning tells the epoch
+        self._size, self._processes, self._rank = size, processes, rank
+
+    def __len__(self) -> int:
+        return max(len(self.sampler) // self._size, 1)
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        places = iter(self.sampler)
+        for _ in range(len(self)):
+            yield list(islice(places, self._size))[self._rank :: self._processes]
 
 
 def prediction_loader(
@@ -140,7 +171,7 @@ def prediction_loader(
 
 
 def _loader(
-    rows: Dataset[Batch], workers: int, batch_size: int | None, **options: Any
+    rows: Dataset[Batch], workers: int, batch_size: int | None = 1, **options: Any
 ) -> DataLoader[Batch]:
     return DataLoader(
         rows,

@@ -16,6 +16,7 @@ from finecorr.data.dataset import Batch
 from finecorr.errors import InputError
 from finecorr.losses import Loss
 from finecorr.models.regressor import Regressor
+from finecorr.pieces import in_pieces
 
 _DIVERGED = "the training diverged: try a lower --learning-rate"
 _IN_A_ROW = 20
@@ -36,6 +37,7 @@ class RegressionModule(L.LightningModule):
         backbone_rate: the peak for the network without its head, if it is another one.
         frozen_epochs: of the training, from its start, in which the head alone learns.
         seed: of what a step draws (dropout).
+        piece_size: images of a step that go through the network at once.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class RegressionModule(L.LightningModule):
         backbone_rate: float | None = None,
         frozen_epochs: int = 0,
         seed: int = 0,
+        piece_size: int = 64,
     ) -> None:
         super().__init__()
         self.regressor = regressor
@@ -57,6 +60,7 @@ class RegressionModule(L.LightningModule):
         self._backbone_rate = backbone_rate
         self._frozen_epochs = frozen_epochs
         self._seed = seed
+        self._piece_size = piece_size
         self.skipped = 0
         """Steps whose loss was no finite number."""
         self._skipped_in_a_row = 0
@@ -77,12 +81,11 @@ class RegressionModule(L.LightningModule):
         place = np.random.SeedSequence([self._seed, self.global_step, self.global_rank])
         torch.manual_seed(int(place.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
-        """The `loss`, and how far it believed the labels, `label_weight`: `(n, targets)`. None, so
-        that nothing is learnt of the batch, where the loss is no finite number: one batch whose
-        numbers overflow must not spoil all that was learnt before."""
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The `loss`, and, unless it is no finite number, how far it believed the labels,
+        `label_weight`: `(n, targets)`."""
         self.loss.progress = self.global_step / self.trainer.estimated_stepping_batches
-        scores, features = self.regressor.scores(batch["image"])
+        scores, features = in_pieces(self.regressor.scores, batch["image"], size=self._piece_size)
         target = self.regressor.standardised(batch["target"])
         weight = batch.get("weight")
         ranked = None if self.loss.ranks_features_alone else features
@@ -92,7 +95,7 @@ class RegressionModule(L.LightningModule):
             self._skipped_in_a_row += 1
             if self._skipped_in_a_row >= _IN_A_ROW:
                 raise InputError(_DIVERGED)
-            return None
+            return {"loss": loss}
         self._skipped_in_a_row = 0
         if not self.loss.fixes_scale and self.trainer.enable_validation:
             self._predictions.update(scores.detach())
@@ -100,6 +103,15 @@ class RegressionModule(L.LightningModule):
             self._weights.update(scores.new_ones(len(scores)) if weight is None else weight)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(scores))
         return {"loss": loss, "label_weight": believed}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # One batch whose numbers overflow must not spoil all that was learnt before. A scaler looks
+        # for itself, and wants to see the gradient.
+        if (
+            self._skipped_in_a_row
+            and getattr(self.trainer.precision_plugin, "scaler", None) is None
+        ):
+            optimizer.zero_grad()
 
     def on_validation_epoch_start(self) -> None:
         # By the epoch's training batches, so that validation sees predictions in their unit and,
@@ -128,12 +140,6 @@ class RegressionModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         if not all(torch.isfinite(value).all() for value in self.regressor.state_dict().values()):
             raise InputError(_DIVERGED)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions in the data set, predictions in the table's unit, and the standardised scores
-        behind them."""
-        scores, _ = self.regressor.scores(batch["image"])
-        return batch["index"], self.regressor.in_unit(scores) * batch["unit"], scores
 
     def configure_optimizers(self) -> Any:
         regressor, rates = self.regressor, [self._learning_rate]

@@ -25,7 +25,7 @@ class OutlierCount(L.Callback):
     """Counts, for each label, how often it was trained on, which is once in an epoch for each image
     of its row, how often the loss set it aside, and the sum of its weights.
 
-    It goes into the checkpoints, so that an interrupted training counts on.
+    Those of all processes go into the checkpoints, so that an interrupted training counts on.
 
     Args:
         rows: of the table.
@@ -39,6 +39,12 @@ class OutlierCount(L.Callback):
         """`(rows, targets)`"""
         self.epochs = torch.zeros(rows, dtype=torch.long)
         """`(rows,)`: how often the row was in a batch."""
+        self._own: list[Tensor] = []
+        """The three of the images that this process had in this epoch."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        counts = (self.set_aside, self.weight, self.epochs)
+        self._own = [torch.zeros_like(values, device=pl_module.device) for values in counts]
 
     def on_train_batch_end(
         self,
@@ -48,19 +54,21 @@ class OutlierCount(L.Callback):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        if not outputs:  # The step was skipped.
+        if "label_weight" not in outputs:  # The step was skipped.
             return
-        device = pl_module.device
-        self.set_aside, self.weight = self.set_aside.to(device), self.weight.to(device)
-        self.epochs, weight = self.epochs.to(device), outputs["label_weight"]
+        weight, (set_aside, total, epochs) = outputs["label_weight"], self._own
         # A row may have several images in a batch.
-        self.set_aside.index_add_(0, batch["row"], (weight < SET_ASIDE).long())
-        self.weight.index_add_(0, batch["row"], weight.to(self.weight.dtype))
-        self.epochs.index_add_(0, batch["row"], torch.ones_like(batch["row"]))
+        set_aside.index_add_(0, batch["row"], (weight < SET_ASIDE).long())
+        total.index_add_(0, batch["row"], weight.to(total.dtype))
+        epochs.index_add_(0, batch["row"], torch.ones_like(batch["row"]))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        of_all = [trainer.strategy.reduce(own, reduce_op="sum").cpu() for own in self._own]
+        for count, values in zip((self.set_aside, self.weight, self.epochs), of_all, strict=True):
+            count += values
 
     def state_dict(self) -> dict[str, Tensor]:
-        counted = {"set_aside": self.set_aside, "weight": self.weight, "epochs": self.epochs}
-        return {name: values.cpu() for name, values in counted.items()}
+        return {"set_aside": self.set_aside, "weight": self.weight, "epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
         self.set_aside, self.weight = state_dict["set_aside"], state_dict["weight"]

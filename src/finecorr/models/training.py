@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from numpy.typing import NDArray
 from torch import nn
 from tqdm import tqdm
 
-from finecorr import functional, losses
-from finecorr.data.dataset import ImageDataset
+from finecorr import losses
 from finecorr.data.images import ImageOptions
-from finecorr.data.module import ImageDataModule, prediction_loader
+from finecorr.data.module import ImageDataModule
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
 from finecorr.models.module import RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
+from finecorr.models.prediction import calibrate
+from finecorr.models.processes import (
+    ALONE,
+    Place,
+    Strategy,
+    is_of_another_process,
+    trainer_options,
+)
+from finecorr.models.quiet import quiet
 from finecorr.models.regressor import Architecture, Regressor, features_of
 from finecorr.models.stopping import StopBetweenSteps
 
@@ -40,8 +43,6 @@ MAX_SEED = 2**32 - 1
 _MOST = 2**31 - 1
 _MOST_WORKERS = 1024
 _WIDEST = 2**16
-_PREDICTION_BATCH = 64
-_CALIBRATION_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,20 @@ class TrainingOptions:
         },
     )
     epochs: int = field(default=30, metadata={"help": "passes over the training images"})
-    batch_size: int = field(default=64, metadata={"help": "images in a batch"})
+    batch_size: int = field(default=64, metadata={"help": "images that a device takes at once"})
     population: int = field(
+        default=0,
+        metadata={
+            "help": "images of a step, of all devices together, over which the loss is taken: what "
+            "of them is more than --batch-size for a device, it takes in pieces, with the exact "
+            "gradient; 0 for one batch of each device"
+        },
+    )
+    memory: int = field(
         default=64,
         metadata={
-            "help": "samples over which the loss is taken, at least: a smaller batch is filled up "
-            "with the latest ones, of which no gradient is taken; 0 for the batch alone"
+            "help": "samples over which the loss is taken, at least: a step of fewer is filled up "
+            "with the latest ones, of which no gradient is taken; 0 for those of the step alone"
         },
     )
     learning_rate: float = field(
@@ -134,6 +143,24 @@ class TrainingOptions:
     loading_workers: int = field(
         default=0, metadata={"help": "processes that load images which do not fit into memory"}
     )
+    devices: int = field(
+        default=1,
+        metadata={
+            "help": "GPUs, or processes where there are none, on each node: the loss is that of "
+            "the images of all together"
+        },
+    )
+    num_nodes: int = field(
+        default=1,
+        metadata={"help": "machines; the command runs on each, started by torchrun or by SLURM"},
+    )
+    strategy: Strategy = field(
+        default="ddp",
+        metadata={
+            "help": "ddp: each device has the whole model; fsdp: a share of it, for models that "
+            "are too large for one"
+        },
+    )
 
     def check(self) -> None:
         """Raises InputError if an option is unknown or out of its range."""
@@ -143,10 +170,13 @@ class TrainingOptions:
             ("epochs", 1, _MOST),
             ("batch_size", 2, _MOST),
             ("population", 0, _MOST),
+            ("memory", 0, _MOST),
             ("frozen_epochs", 0, self.epochs),
             ("patience", 0, _MOST),
             ("seed", 0, MAX_SEED),
             ("loading_workers", 0, _MOST_WORKERS),
+            ("devices", 1, _MOST_WORKERS),
+            ("num_nodes", 1, _MOST_WORKERS),
         ):
             if not lowest <= getattr(self, name) <= highest:
                 flag = name.replace("_", "-")
@@ -181,6 +211,30 @@ class TrainingOptions:
             raise InputError(
                 f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
             )
+        self._check_processes()
+
+    @property
+    def processes(self) -> int:
+        """Of the training: one for each device."""
+        return self.devices * self.num_nodes
+
+    @property
+    def step_size(self) -> int:
+        """Images of a step, of all devices together."""
+        return self.population or self.batch_size * self.processes
+
+    def _check_processes(self) -> None:
+        if self.population and self.population < max(2, self.processes):
+            raise InputError(
+                f"--population {self.population} is less than {max(2, self.processes)}: give 0, or "
+                "an image for each device at least"
+            )
+        if self.processes > 1 and self.frozen:
+            raise InputError("--frozen: the head alone learns on one device: leave out --devices")
+        if self.strategy == "fsdp" and self.average:
+            raise InputError("--strategy fsdp cannot average weights: give --average 0, too")
+        if self.strategy == "fsdp" and self.frozen_epochs:
+            raise InputError("--strategy fsdp: all weights learn, without --frozen-epochs")
 
     def build_loss(self) -> losses.Loss:
         """The loss; an unknown name, or an option that it does not take, is an InputError."""
@@ -190,7 +244,9 @@ class TrainingOptions:
             loss(torch.arange(4.0), torch.arange(4.0), torch.eye(4))
         except (ValueError, TypeError) as error:
             raise InputError(f"--loss {self.loss}: {error}") from error
-        return losses.Memory(loss, self.population) if self.batch_size < self.population else loss
+        if self.step_size < self.memory:
+            loss = losses.Memory(loss, self.memory)
+        return losses.GlobalBatch(loss) if self.processes > 1 else loss
 
 
 @dataclass(frozen=True)
@@ -268,6 +324,7 @@ def train(
     options: TrainingOptions,
     folder: Path,
     *,
+    place: Place = ALONE,
     resume: bool = False,
 ) -> Trained:
     """Trains a regressor.
@@ -277,6 +334,7 @@ def train(
         regressor: of `new_regressor` for the same options, just made.
         options: how it is trained.
         folder: where logs and checkpoints go.
+        place: of this process in the training; each calls this, and has the result.
         resume: go on from the last checkpoint in `folder`, if there is one.
 
     Raises:
@@ -299,6 +357,7 @@ def train(
         backbone_rate=options.backbone_rate,
         frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
         seed=options.seed,
+        piece_size=options.batch_size,
     )
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
@@ -318,10 +377,15 @@ def train(
         chosen = Checkpoint(folder, "best", best=True)
         callbacks += [chosen, Patience(options.patience)]
     curves = CSVLogger(folder, LOGS)
-    with _quiet():
+    with quiet():
         trainer = L.Trainer(
             max_epochs=options.epochs,
-            devices=1,
+            **trainer_options(
+                options.devices,
+                options.num_nodes,
+                options.strategy,
+                static=options.frozen_epochs == 0,
+            ),
             precision=_precision(options.precision),  # type: ignore[arg-type]
             callbacks=callbacks,
             plugins=[WholeFiles()],
@@ -345,8 +409,14 @@ def train(
         except InputError as error:
             # A process that loads images hands its error on with its traceback before it.
             raise InputError(str(error).rpartition("errors.InputError: ")[2].strip()) from error
+        except RuntimeError as error:
+            if is_of_another_process(error):
+                raise InputError("a process of the training ended: see what it said") from error
+            raise
         except (KeyboardInterrupt, SystemExit) as end:
             # Lightning ends the process on Ctrl-C.
+            if not place.leads:
+                raise SystemExit from end
             raise Interrupted from end
         if module.skipped:
             warnings.warn(
@@ -357,7 +427,7 @@ def train(
             )
         saved = torch.load(chosen.file, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["state_dict"])
-        _calibrate(regressor, data)
+        calibrate(regressor, data, place)
     regressor.backbone = backbone
     return Trained(regressor.eval(), outliers)
 
@@ -366,84 +436,6 @@ def epochs_done(printed: str) -> int:
     """How many epochs a training had behind it, by what it had printed."""
     reached = re.findall(r", epoch (\d+)/\d+", printed)
     return int(reached[-1]) if reached else 0
-
-
-def predict(
-    regressor: Regressor, dataset: ImageDataset, indices: Sequence[int] | None = None
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """`(rows,)` and `(rows, targets)`: the positions in the table of the images' rows, ascending,
-    and predictions for them in the table's unit; of several images of a row, the mean.
-
-    Args:
-        regressor: the model.
-        dataset: the images.
-        indices: which of them (default: all).
-
-    Raises:
-        InputError: a prediction is no finite number.
-    """
-    outputs = _outputs(regressor, dataset, range(len(dataset)) if indices is None else indices)
-    rows, predictions = _means(dataset.rows[outputs.indices], outputs.predictions)
-    if not np.isfinite(predictions).all():
-        raise InputError(
-            f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
-            "labels: its weights are damaged, or it diverged in its training"
-        )
-    return rows, predictions
-
-
-def _calibrate(regressor: Regressor, data: ImageDataModule) -> None:
-    """On the training rows, by label weights: whatever the loss, a training may end with a bias."""
-    scores = torch.from_numpy(_outputs(regressor, data.dataset, data.indices["train"]).scores)
-    target = regressor.standardised(torch.from_numpy(data.training_targets()))
-    weights = data.dataset.weights
-    weight = None if weights is None else torch.from_numpy(weights[data.indices["train"]])
-    believed = torch.ones_like(target)
-    for _ in range(_CALIBRATION_STEPS):
-        both = believed if weight is None else believed * weight[:, None]
-        regressor.calibrate(scores, target, both)
-        believed = functional.label_weights(regressor.calibrated(scores), target, weight=weight)
-
-
-class _Outputs(NamedTuple):
-    """What the model makes of each image."""
-
-    indices: NDArray[np.intp]
-    """`(images,)`: their positions in the data set, ascending."""
-    predictions: NDArray[np.float64]
-    """`(images, targets)`, in the table's unit."""
-    scores: NDArray[np.float64]
-    """`(images, targets)`"""
-
-
-def _outputs(regressor: Regressor, dataset: ImageDataset, indices: Sequence[int]) -> _Outputs:
-    """Of several crops of an image, the means."""
-    module = RegressionModule(regressor, losses.build("mse"), learning_rate=0, weight_decay=0)
-    with _quiet():
-        trainer = L.Trainer(
-            devices=1,
-            # Prediction is quick, and exact whatever the device.
-            precision="32-true",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        outputs = trainer.predict(module, prediction_loader(dataset, indices, _PREDICTION_BATCH))
-    assert outputs is not None
-    found, predictions, scores = (torch.cat(part).numpy() for part in zip(*outputs, strict=True))
-    own, mean_predictions = _means(found, predictions.astype(np.float64))
-    return _Outputs(own, mean_predictions, _means(found, scores.astype(np.float64))[1])
-
-
-def _means(
-    of: NDArray[np.intp], values: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """What the values `(n, targets)` are of, each once and ascending, and their means for each."""
-    own, place, count = np.unique(of, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(own), values.shape[1]))
-    np.add.at(sums, place, values)
-    return own, sums / count[:, None]
 
 
 def _precision(precision: str) -> str:
@@ -495,19 +487,3 @@ class _ProgressBar(L.Callback):
     ) -> None:
         if hasattr(self, "_bar"):
             self._bar.close()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lightning's advice on hardware and workers is not for the user of a command."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        try:
-            for logger in loggers:
-                logger.setLevel(logging.ERROR)
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -1,0 +1,107 @@
+"""What a regressor makes of images, each once, and its calibration by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from numpy.typing import NDArray
+
+from finecorr import functional
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.module import ImageDataModule, prediction_loader
+from finecorr.errors import InputError
+from finecorr.models.processes import ALONE, Place
+from finecorr.models.regressor import Regressor
+
+_BATCH = 64
+_CALIBRATION_STEPS = 20
+
+
+def predict(
+    regressor: Regressor,
+    dataset: ImageDataset,
+    indices: Sequence[int] | None = None,
+    place: Place = ALONE,
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """`(rows,)` and `(rows, targets)`: the positions in the table of the images' rows, ascending,
+    and predictions for them in the table's unit; of several images of a row, the mean.
+
+    Args:
+        regressor: the model.
+        dataset: the images.
+        indices: which of them (default: all).
+        place: of this process among those that take a share of the images each.
+
+    Raises:
+        InputError: a prediction is no finite number.
+    """
+    indices = range(len(dataset)) if indices is None else indices
+    outputs = _outputs(regressor, dataset, indices, place)
+    rows, predictions = _means(dataset.rows[outputs.indices], outputs.predictions)
+    if not np.isfinite(predictions).all():
+        raise InputError(
+            f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
+            "labels: its weights are damaged, or it diverged in its training"
+        )
+    return rows, predictions
+
+
+def calibrate(regressor: Regressor, data: ImageDataModule, place: Place) -> None:
+    """On the training rows, by label weights: whatever the loss, a training may end with a bias."""
+    outputs = _outputs(regressor, data.dataset, data.indices["train"], place)
+    scores = torch.from_numpy(outputs.scores)
+    target = regressor.standardised(torch.from_numpy(data.training_targets()))
+    weights = data.dataset.weights
+    weight = None if weights is None else torch.from_numpy(weights[data.indices["train"]])
+    believed = torch.ones_like(target)
+    for _ in range(_CALIBRATION_STEPS):
+        both = believed if weight is None else believed * weight[:, None]
+        regressor.calibrate(scores, target, both)
+        believed = functional.label_weights(regressor.calibrated(scores), target, weight=weight)
+
+
+class _Outputs(NamedTuple):
+    """What the model makes of each image."""
+
+    indices: NDArray[np.intp]
+    """`(images,)`: their positions in the data set, ascending."""
+    predictions: NDArray[np.float64]
+    """`(images, targets)`, in the table's unit."""
+    scores: NDArray[np.float64]
+    """`(images, targets)`"""
+
+
+def _outputs(
+    regressor: Regressor, dataset: ImageDataset, indices: Sequence[int], place: Place
+) -> _Outputs:
+    """Of several crops of an image, the means. In float32, whatever the training's precision."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    training, targets = regressor.training, regressor.architecture.targets
+    regressor.to(device).eval()
+    found, own = [], place.share(indices)
+    with torch.inference_mode():
+        for batch in prediction_loader(dataset, own, _BATCH) if own else ():
+            batch = move_data_to_device(batch, device)
+            scores, _ = regressor.scores(batch["image"])
+            predictions = regressor.in_unit(scores) * batch["unit"]
+            found.append([part.cpu().numpy() for part in (batch["index"], predictions, scores)])
+    regressor.cpu().train(training)
+    found.append([np.empty(0, np.intp), *np.empty((2, 0, targets), np.float32)])
+    parts = [part for process in place.gathered(found) for part in process]
+    index, predicted, scored = (np.concatenate(values) for values in zip(*parts, strict=True))
+    images, mean_predictions = _means(index, predicted.astype(np.float64))
+    return _Outputs(images, mean_predictions, _means(index, scored.astype(np.float64))[1])
+
+
+def _means(
+    of: NDArray[np.intp], values: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """What the values `(n, targets)` are of, each once and ascending, and their means for each."""
+    own, place, count = np.unique(of, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(own), values.shape[1]))
+    np.add.at(sums, place, values)
+    return own, sums / count[:, None]

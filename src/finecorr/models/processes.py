@@ -1,0 +1,124 @@
+"""The processes of a training, one for each device, and which of them this one is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+
+from finecorr.errors import InputError
+from finecorr.models.quiet import quiet
+
+Strategy = Literal["ddp", "fsdp"]
+
+
+class Place(NamedTuple):
+    """Of a process among those of its training."""
+
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that writes."""
+        return self.rank == 0
+
+    def share(self, values: Sequence[int]) -> Sequence[int]:
+        """What this process does of what all do together."""
+        return values[self.rank :: self.processes]
+
+    def gathered(self, values: Any) -> list[Any]:
+        """Those of all processes."""
+        if self.processes == 1:
+            return [values]
+        found: list[Any] = [None] * self.processes
+        dist.all_gather_object(found, values)
+        return found
+
+    @contextmanager
+    def the_same_in_all(self) -> Iterator[None]:
+        """What all do alike: a mistake that one of them finds is said by the first."""
+        try:
+            yield
+        except InputError:
+            if self.leads:
+                raise
+            sys.exit(2)
+
+    def leave(self) -> None:
+        """Ends all processes but the first, when nothing is left to be done together."""
+        if self.processes > 1:
+            dist.destroy_process_group()
+        if not self.leads:
+            sys.exit()
+
+
+ALONE = Place()
+
+
+def trainer_options(
+    devices: int, nodes: int, strategy: Strategy, *, static: bool = True
+) -> dict[str, Any]:
+    """Those of Lightning's trainer; `static` says whether the same weights learn in all steps."""
+    if devices * nodes == 1:
+        return {"devices": 1}
+    # Either way, some may have no gradient: a loss may use features alone, without the head.
+    ddp: dict[str, Any] = {"static_graph" if static else "find_unused_parameters": True}
+    chosen = DDPStrategy(**ddp) if strategy == "ddp" else FSDPStrategy()
+    return {"devices": devices, "num_nodes": nodes, "strategy": chosen}
+
+
+def place_of(devices: int, nodes: int, strategy: Strategy) -> Place:
+    """Of this process, as Lightning, torchrun or SLURM has started it.
+
+    Raises:
+        InputError: there are fewer devices, or another number of processes was started.
+    """
+    count = devices * nodes
+    started = _started()
+    if started is not None and started.processes != count:
+        with started.the_same_in_all():
+            raise InputError(
+                f"{started.processes} processes were started, but --devices {devices} and "
+                f"--num-nodes {nodes} make {count}: --devices is the number for each node"
+            )
+    if count == 1:
+        return ALONE
+    if nodes > 1 and started is None and "NODE_RANK" not in os.environ:
+        raise InputError(
+            f"--num-nodes {nodes}: start the command with torchrun, or with srun, on each of them"
+        )
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None and devices > torch.accelerator.device_count():
+        raise InputError(
+            f"--devices {devices}, but this machine has {torch.accelerator.device_count()} "
+            f"({accelerator.type})"
+        )
+    if strategy == "fsdp" and (accelerator is None or accelerator.type != "cuda"):
+        raise InputError("--strategy fsdp needs GPUs, and there are none: give ddp")
+    options = trainer_options(devices, nodes, strategy)
+    with quiet():
+        trainer = L.Trainer(**options, logger=False, enable_checkpointing=False)
+    return Place(trainer.global_rank, trainer.world_size)
+
+
+def is_of_another_process(error: RuntimeError) -> bool:
+    """Whether it says that another process of the training is gone."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
+def _started() -> Place | None:
+    """As torchrun, or SLURM's srun, says it; None if it was neither."""
+    known = os.environ
+    if dist.is_torchelastic_launched():
+        return Place(int(known["RANK"]), int(known["WORLD_SIZE"]))
+    if "SLURM_STEP_NUM_TASKS" in known:
+        return Place(int(known["SLURM_PROCID"]), int(known["SLURM_STEP_NUM_TASKS"]))
+    return None

@@ -1,0 +1,193 @@
+"""Trainings on several devices: real processes, started in the ways that people have."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finecorr.cli import main
+
+FLAGS = [
+    *("--image-size", "48", "68", "--network", "own_networks:without_batch_statistics"),
+    *("--flip", "0", "--rotation", "0", "--shift", "0", "--zoom", "0", "--gain", "0"),
+    *("--gamma", "0", "--precision", "32-true", "--population", "16", "--batch-size", "3"),
+]
+FILES = ("model.safetensors", "metrics.csv", "predictions.csv", "outliers.csv", "splits.csv")
+COMMAND = [sys.executable, "-m", "finecorr"]
+
+
+def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
+    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ":".join(filter(None, paths)), **environment},
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def by_lightning(arguments: list[str]) -> list[subprocess.Popen[str]]:
+    return [start([*COMMAND, *arguments])]
+
+
+def by_torchrun(arguments: list[str]) -> list[subprocess.Popen[str]]:
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [start([*COMMAND[:2], *torchrun, "-m", "finecorr", *arguments])]
+
+
+def by_slurm(arguments: list[str]) -> list[subprocess.Popen[str]]:
+    """With what `srun` tells its tasks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tasks = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    place = {"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "127.0.0.1"}
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "MASTER_PORT": port}
+    return [
+        start(
+            [*COMMAND, *arguments],
+            **(tasks | place | job),
+            SLURM_PROCID=str(rank),
+            SLURM_LOCALID=str(rank),
+        )
+        for rank in range(2)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    found = [process.communicate(timeout=240) for process in processes]
+    return [(p.returncode, *texts) for p, texts in zip(processes, found, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def arguments(phantom_flags: list[str]) -> list[str]:
+    return ["train", *phantom_flags, *FLAGS, "--epochs", "3"]
+
+
+@pytest.fixture(scope="module")
+def one(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one device."""
+    out = tmp_path_factory.mktemp("devices") / "one"
+    ((code, _, error),) = ended([start([*COMMAND, *arguments, "--out", str(out)])])
+    assert code == 0, error
+    return out
+
+
+@pytest.fixture(scope="module")
+def two(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two, which Lightning has started."""
+    out = tmp_path_factory.mktemp("devices") / "two"
+    results = ended(by_lightning([*arguments, "--devices", "2", "--out", str(out)]))
+    check_printed(results)
+    return out
+
+
+def check_printed(results: list[tuple[int, str, str]]) -> None:
+    """Nothing twice."""
+    assert all(code == 0 for code, *_ in results), results
+    outputs, errors = ("".join(texts) for texts in list(zip(*results, strict=True))[1:])
+    assert outputs.count("test split:") == 1
+    assert errors.count("epoch 3/3") == 1
+
+
+def check_like(found: Path, expected: Path) -> None:
+    """Every image counts once, and is in its place."""
+    weights = load_file(found / "model.safetensors")
+    for name, values in load_file(expected / "model.safetensors").items():
+        torch.testing.assert_close(weights[name], values, rtol=1e-4, atol=1e-5)
+    for name in FILES[1:]:
+        ours, theirs = (pd.read_csv(folder / name) for folder in (found, expected))
+        if name == "outliers.csv":  # by weight, of which some are nearly alike
+            ours, theirs = (frame.sort_values("row", ignore_index=True) for frame in (ours, theirs))
+        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_it_is_the_training_of_one_device(one: Path, two: Path) -> None:
+    """In pieces, too."""
+    check_like(two, one)
+
+
+@pytest.mark.parametrize("launched", [by_torchrun, by_slurm])
+def test_however_the_processes_were_started(
+    launched: Any, one: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    results = ended(launched([*arguments, "--devices", "2", "--out", str(tmp_path / "run")]))
+    check_printed(results)
+    check_like(tmp_path / "run", one)
+
+
+def test_it_goes_on_after_an_interruption(two: Path, arguments: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = [*arguments, "--devices", "2", "--out", str(out)]
+    (process,) = by_lightning(arguments)
+    try:
+        while not (out / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
+        ((code, _, error),) = ended([process])
+    finally:
+        process.kill()
+    assert code == 130
+    assert error.count("the same command with --resume goes on from here") == 1
+    assert error.count("interrupted") == 1
+    assert "Traceback" not in error
+    check_printed(ended(by_lightning([*arguments, "--resume"])))
+    for name in FILES:
+        assert (out / name).read_bytes() == (two / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "2 processes were started, but --devices 1 and --num-nodes 1 make 1"),
+        (["--devices", "2", "--patience", "1", "--split-fractions", "0.7", "0", "0.3"], "needs va"),
+    ],
+)
+def test_a_mistake_is_said_once(
+    flags: list[str], words: str, arguments: list[str], tmp_path: Path
+) -> None:
+    results = ended(by_slurm([*arguments, *flags, "--out", str(tmp_path / "run")]))
+    errors = "".join(error for *_, error in results)
+    assert [code for code, *_ in results] == [2, 2]
+    assert errors.count(words) == 1
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--devices", "0"], "--devices must be from 1"),
+        (["--devices", "9", "--population", "8"], "--population 8 is less than 9"),
+        (["--num-nodes", "2"], "start the command with torchrun, or with srun"),
+        (["--strategy", "fsdp"], "--average 0"),
+        (["--devices", "2", "--frozen", "--weights", "pretrained"], "leave out --devices"),
+        (["--devices", "60", "--population", "0"], "60 of them share fewer validation rows"),
+    ],
+)
+def test_what_is_refused(
+    flags: list[str],
+    words: str,
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
