@@ -95,7 +95,22 @@ def in_a_process(rank: int, processes: int) -> Found:
         loss(x, x.detach(), weight=torch.ones(len(x)) if rank == 0 else None)
     with pytest.raises(RuntimeError, match="no second derivative"):
         torch.autograd.grad(loss(x, x.detach() ** 2), x, create_graph=True)
+    of_odd_layouts(rank, processes)
     return found
+
+
+def of_odd_layouts(rank: int, processes: int) -> None:
+    """One sample in all, and a column that is a row seen as one."""
+    loss, batch = losses.build("pairwise_rank"), batch_of(0, "data")
+    for n in (1, 9):
+        prediction = batch["x"][:n, 0].clone()[None].T.requires_grad_()
+        target, weight, group = batch["target"][:n, None], batch["weight"][:n], batch["group"][:n]
+        own = slice(n * rank // processes, n * (rank + 1) // processes)
+        value = GlobalBatch(loss)(
+            prediction[own], target[own], weight=weight[own], group=group[own]
+        )
+        expected = loss(prediction, target, weight=weight, group=group)
+        torch.testing.assert_close(value, expected)
 
 
 @pytest.fixture(scope="module", params=[2, 4])

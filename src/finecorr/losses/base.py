@@ -124,7 +124,10 @@ class Loss(nn.Module):
 
     def part(self, batch: Batch) -> Part | None:
         """The batch as a part of a larger one, of whose loss it has to know only a few numbers;
-        None where it has to know all samples."""
+        None where it has to know all samples.
+
+        A subclass that changes the loss of a class with parts changes this, too.
+        """
         return None
 
 

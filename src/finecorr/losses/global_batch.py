@@ -48,8 +48,8 @@ class GlobalBatch(Wrapper):
       target): each process takes n / P of them as anchors, and compares these with all. It is
       `fine_grained`, `similarity_rank` and `rank_n_contrast`, and the neighbours of label weights.
       The gradient, `4 n d` bytes, is summed over the processes, and so are the mean residuals of
-      the neighbours, `4 n t`. `ranksim`, `conr` and logistic pairs, and the rest of the
-      label weights, each process takes in full.
+      the neighbours, `4 n t`. `ranksim`, `conr` and logistic pairs, and the rest of the label
+      weights, each process takes in full.
 
     It does so in training mode and where gradients are taken. Elsewhere, as in validation, which
     may have more batches in one process than in another, and without a process group, it is the
@@ -119,7 +119,7 @@ class GlobalBatch(Wrapper):
         """The samples of all processes; its own have a gradient."""
         given = {name: values for name, values in vars(batch).items() if values is not None}
         # As bytes, so that one exchange does for all dtypes.
-        parts = [_columns(values).contiguous().view(torch.uint8) for values in given.values()]
+        parts = [_seen_as(_columns(values), torch.uint8) for values in given.values()]
         own = torch.cat(parts, 1)
         padded = own.new_zeros(max(sizes), own.shape[1])
         padded[: len(own)] = own
@@ -129,7 +129,7 @@ class GlobalBatch(Wrapper):
         start, stop = sum(sizes[:rank]), sum(sizes[: rank + 1])
         whole: dict[str, Any] = dict.fromkeys(vars(batch))
         for (name, values), column in zip(given.items(), columns, strict=True):
-            all_ = column.contiguous().view(values.dtype).reshape(len(rows), *values.shape[1:])
+            all_ = _seen_as(column, values.dtype).reshape(len(rows), *values.shape[1:])
             if values.requires_grad:
                 linked = with_gradient(values, len(sizes))
                 all_ = torch.cat((all_[:start], linked, all_[stop:]))
@@ -143,6 +143,7 @@ class GlobalBatch(Wrapper):
         return all_
 
     def _sum(self, values: Tensor) -> Tensor:
+        # Not scattered: rows of a gradient may be in the order of their groups, or of some samples.
         dist.all_reduce(values, group=self.process_group)
         return values
 
@@ -159,15 +160,16 @@ def _columns(values: Tensor) -> Tensor:
     return values.detach().reshape(len(values), values.shape[1:].numel())
 
 
+def _seen_as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same bytes: of a copy, as a view may not start, or step, where that dtype could."""
+    return values.clone(memory_format=torch.contiguous_format).view(dtype)
+
+
 def _kind(values: Tensor | None) -> tuple[int, int, int, int]:
     """What the processes tell each other of a tensor before they send it: the number of samples,
     dtype, dimensions and columns."""
     if values is None:
         return -1, -1, -1, -1
     shape = values.shape
-    return (
-        shape[0] if shape else 0,
-        _DTYPES.index(values.dtype),
-        len(shape),
-        shape[1:].numel(),
-    )
+    columns = shape[1:].numel()
+    return shape[0] if shape else 0, _DTYPES.index(values.dtype), len(shape), columns

@@ -189,4 +189,4 @@ class _Known(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("the loss of a batch in parts has no second derivative")
         (gradient,) = ctx.saved_tensors
-        return (gradient * upstream).to(ctx.dtype).view(ctx.shape), None, None
+        return (gradient * upstream).to(ctx.dtype).reshape(ctx.shape), None, None
