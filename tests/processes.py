@@ -1,47 +1,41 @@
-"""A function of a test in several processes, which are one group of torch.distributed."""
+"""Functions of test modules, called in several processes of this machine that know each other."""
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-SCRIPT = """
-import importlib, sys
-rank, processes, tests, folder, module, name = sys.argv[1:]
-sys.path.insert(0, tests)
-import processes as group
-function = getattr(importlib.import_module(module), name)
-group.in_a_process(int(rank), int(processes), folder, function)
-"""
-
 
 def in_processes(function: Callable[[int, int], Any], processes: int, folder: Path) -> list[Any]:
-    """What `function(rank, processes)`, at the top of its module, returns in each of them."""
-    tests, module = str(Path(__file__).parent), function.__module__
-    arguments = [str(processes), tests, str(folder), module, function.__name__]
+    """What the function of a module returns for rank and number of processes, in each of them."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import processes; processes.main()"
+    name = function.__module__.rpartition(".")[2], function.__name__
+    where = str(Path(__file__).parent), *name, str(processes), str(folder)
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(rank), *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-c", code, *where, str(rank)], stderr=subprocess.PIPE, text=True
         )
         for rank in range(processes)
     ]
     errors = [process.communicate(timeout=300)[1] for process in running]
     assert not any(process.returncode for process in running), errors
-    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(processes)]
 
 
-def in_a_process(
-    rank: int, processes: int, folder: str, function: Callable[[int, int], Any]
-) -> None:
+def main() -> None:
+    module, function, processes, folder, rank = sys.argv[2:]
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=processes)
-    torch.save(function(rank, processes), f"{folder}/{rank}.pt")
+    call = int(rank), int(processes)
+    store = f"file://{Path(folder) / 'store'}"
+    dist.init_process_group("gloo", store, rank=call[0], world_size=call[1])
+    found = getattr(import_module(module), function)(*call)
+    (Path(folder) / f"{rank}.pickle").write_bytes(pickle.dumps(found))
     dist.destroy_process_group()

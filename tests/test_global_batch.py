@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
 from finecorr import losses
 from finecorr.losses import GlobalBatch, Loss
+from processes import in_processes
 
-SCRIPT = """
-import sys
-from pathlib import Path
-
-
-sys.path.insert(0, sys.argv[3])
-import test_global_batch as test
-
-rank, processes = int(sys.argv[1]), int(sys.argv[2])
-test.in_a_process(rank, processes, Path(sys.argv[4]))
-"""
 STEPS, FEATURES = 3, 5
-DTYPE = {"plain": torch.float32, "data": torch.float64, "columns": torch.float64}
-Found = dict[tuple[str, str], list[Tensor]]
+DTYPE = {
+    "plain": torch.float32,
+    "weights": torch.float64,
+    "data": torch.float64,
+    "columns": torch.float64,
+}
 
 
 class Model(torch.nn.Module):
@@ -47,11 +37,12 @@ def batch_of(step: int, case: str) -> dict[str, Tensor]:
     x = torch.randn(21, 4, generator=generator, dtype=torch.float64)
     target = x[:, :2] + 0.3 * torch.randn(21, 2, generator=generator, dtype=torch.float64)
     batch = {"x": x, "target": target if case == "columns" else target[:, 0]}
-    if case == "data":
+    if case in ("weights", "data"):
         # Of the process of the last samples no label is known; groups are in several processes.
         batch["target"][[2, 7]] = torch.nan
         batch["target"][15:] = torch.nan
         batch["weight"] = torch.rand(21, generator=generator, dtype=torch.float64) + 0.1
+    if case == "data":
         batch["group"] = torch.arange(21) % 3
     return batch
 
@@ -83,12 +74,10 @@ def trained(loss: Loss, case: str, rank: int = 0, processes: int = 1) -> list[Te
     return [*(parameter.detach() for parameter in model.parameters()), value.detach()]
 
 
-def in_a_process(rank: int, processes: int, folder: Path) -> None:
-    import torch.distributed as dist
+Found = dict[tuple[str, str], list[Tensor]]
 
-    torch.set_num_threads(1)
-    where = f"file://{folder / 'store'}"
-    dist.init_process_group("gloo", where, rank=rank, world_size=processes)
+
+def in_a_process(rank: int, processes: int) -> Found:
     found: Found = {
         (name, case): trained(GlobalBatch(losses.build(name)), case, rank, processes)
         for name in losses.available()
@@ -104,25 +93,29 @@ def in_a_process(rank: int, processes: int, folder: Path) -> None:
         loss.train()
     with pytest.raises(ValueError, match="process 1 has a batch that does not fit"):
         loss(x, x.detach(), weight=torch.ones(len(x)) if rank == 0 else None)
-    torch.save(found, folder / f"{rank}.pt")
-    dist.destroy_process_group()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loss(x, x.detach() ** 2), x, create_graph=True)
+    of_odd_layouts(rank, processes)
+    return found
+
+
+def of_odd_layouts(rank: int, processes: int) -> None:
+    """One sample in all, and a column that is a row seen as one."""
+    loss, batch = losses.build("pairwise_rank"), batch_of(0, "data")
+    for n in (1, 9):
+        prediction = batch["x"][:n, 0].clone()[None].T.requires_grad_()
+        target, weight, group = batch["target"][:n, None], batch["weight"][:n], batch["group"][:n]
+        own = slice(n * rank // processes, n * (rank + 1) // processes)
+        value = GlobalBatch(loss)(
+            prediction[own], target[own], weight=weight[own], group=group[own]
+        )
+        expected = loss(prediction, target, weight=weight, group=group)
+        torch.testing.assert_close(value, expected)
 
 
 @pytest.fixture(scope="module", params=[2, 4])
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    processes, folder = request.param, tmp_path_factory.mktemp("processes")
-    command = [sys.executable, "-c", SCRIPT]
-    running = [
-        subprocess.Popen(
-            [*command, str(rank), str(processes), str(Path(__file__).parent), str(folder)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(processes)
-    ]
-    errors = [process.communicate(timeout=300)[1] for process in running]
-    assert not any(process.returncode for process in running), errors
-    return [torch.load(folder / f"{rank}.pt") for rank in range(processes)]
+    return in_processes(in_a_process, request.param, tmp_path_factory.mktemp("processes"))
 
 
 @pytest.mark.parametrize("name", losses.available())

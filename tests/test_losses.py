@@ -63,6 +63,21 @@ def test_which_leave_the_predictions_without_gradient(name: str) -> None:
     assert (gradient is None) == losses.build(name).ranks_features_alone
 
 
+@pytest.mark.parametrize("name", losses.available())
+@pytest.mark.parametrize("robust", [None, False, True])
+def test_which_read_features(name: str, robust: bool | None) -> None:
+    try:
+        loss = losses.build(name, **{} if robust is None else {"robust": robust})
+    except TypeError:
+        pytest.skip("it weighs no labels")
+    # So that neighbours share a part of the residuals, and label weights depend on which they are.
+    batch = random_batch(0, 40)
+    batch.prediction[:] = batch.target + batch.target.sin() / 3 + batch.prediction / 9
+    near = torch.stack([batch.target, batch.target**2], 1)
+    values = [loss(batch.prediction, batch.target, f).item() for f in (near, batch.features)]
+    assert (values[0] != values[1]) == loss.reads_features
+
+
 class TestOneByOne:
     """The class is the function with its options."""
 

@@ -131,6 +131,7 @@ def test_it_stands_for_its_loss() -> None:
     loss = Memory(losses.build("rank_n_contrast"))
     assert loss.needs_features
     assert Memory(losses.build("similarity_rank")).ranks_features_alone
+    assert not Memory(losses.build("pearson")).reads_features
     assert not Memory(losses.build("pearson")).fixes_scale
     assert Memory(losses.build("robust_pearson")).weighs_labels
     loss.progress = 0.5

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from finecorr.functional.moments import Populations, populations
 from finecorr.functional.plain.closed_form import Slopes, closed_form_loss, where
 from finecorr.functional.plain.moments import Moments
+from finecorr.functional.plain.parts import moments_part
 
 
 def concordance_loss(
@@ -66,6 +69,10 @@ def _of_moments(moments: Moments) -> Slopes:
         near, prediction_variance=slope, bias=2 * moments.bias * slope, square=1 / denominator
     )
     return Slopes(*(where(near < 0.5, a, b) for a, b in zip(by_square, by_covariance, strict=True)))
+
+
+concordance_part = partial(moments_part, formula=_of_moments)
+"""See `finecorr.functional.plain.parts`."""
 
 
 def _of_populations(

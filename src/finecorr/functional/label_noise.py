@@ -19,6 +19,7 @@ from finecorr.functional.plain.belief import (
     plain_label_weights,
 )
 from finecorr.functional.relations import CHUNK, distances
+from finecorr.functional.sharing import share_of_anchors
 from finecorr.functional.student_t import tried
 
 FARTHEST = 1e15
@@ -186,8 +187,10 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
     n, targets = values.shape
     labelled = (batch.weight > 0).T
     position = torch.arange(n, device=features.device)
-    means = []
-    for rows in torch.split(position, max(1, CHUNK // (n * max(1, targets)))):
+    step = max(1, CHUNK // (n * max(1, targets)))
+    share, means = share_of_anchors(n, step), []
+    for part in share.slices(n, step):
+        rows = position[part]
         others = (rows[:, None] != position) & labelled[:, None]
         if batch.group is not None:
             others = others & (batch.group[rows, None] == batch.group)
@@ -195,7 +198,8 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
         reach = apart.topk(min(NEIGHBOURS, n - 1), largest=False).values[..., -1:]
         near = (others & (apart <= reach)).to(values.dtype)
         means.append((near @ values.T[..., None]).squeeze(-1) / _positive(near.sum(-1)))
-    return torch.cat(means, dim=1).T
+    own = torch.cat(means, dim=1).T
+    return own if share.processes == 1 else share.collected(own, n)
 
 
 def _positive(values: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ Regression" (Chen et al., MICCAI 2022, arXiv 2207.00347); the formulas are our o
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from finecorr.functional.label_noise import weigh
 from finecorr.functional.moments import Populations, Scores, populations
 from finecorr.functional.plain.closed_form import Slopes, closed_form_loss, log
 from finecorr.functional.plain.moments import Moments
+from finecorr.functional.plain.parts import moments_part
 from finecorr.functional.plain.step import Parts, plain_step
 
 LOG_EPSILON = 1e-4
@@ -57,6 +60,10 @@ def pearson_loss(
 
 def pearson_of_moments(moments: Moments) -> Slopes:
     return Slopes(moments.one_minus_correlation, one_minus_correlation=1.0)
+
+
+pearson_part = partial(moments_part, formula=pearson_of_moments, errors=False)
+"""See `finecorr.functional.plain.parts`."""
 
 
 def of_populations(
@@ -148,6 +155,10 @@ def log_errors_of_moments(moments: Moments) -> Slopes:
         one_minus_correlation=1 / (4 * correlation),
         square=1 / (8 * moments.target_variance * error),
     )
+
+
+robust_pearson_part = partial(moments_part, formula=log_errors_of_moments)
+"""Of the loss without label weights; see `finecorr.functional.plain.parts`."""
 
 
 def _log_errors(

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from finecorr.functional.moments import populations
 from finecorr.functional.plain.batch import common_dtype, is_plain, labelled
+from finecorr.functional.plain.parts import Part, mean_part
 
 LOG_EPSILON = 1e-8
 """What is added to a mean error whose logarithm is taken: its gradient stays finite."""
@@ -82,6 +84,48 @@ def huber_loss(
         raise ValueError(f"delta must be positive, not {delta}")
     error = partial(F.huber_loss, delta=delta)
     return _mean(error, prediction, target, _half_log if log else None, weight, group)
+
+
+def mse_part(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    log: bool = False,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Part | None:
+    """`mse_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
+    return _part(F.mse_loss, prediction, target, _half_log if log else None, weight, group)
+
+
+def mae_part(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    log: bool = False,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Part | None:
+    """`mae_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
+    return _part(F.l1_loss, prediction, target, _log if log else None, weight, group)
+
+
+def huber_part(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    delta: float = 1.0,
+    log: bool = False,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Part | None:
+    """`huber_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
+    error = partial(F.huber_loss, delta=delta)
+    return _part(error, prediction, target, _half_log if log else None, weight, group)
+
+
+def _part(error: Callable[..., Tensor], *call: Any) -> Part | None:
+    return mean_part(partial(error, reduction="none"), *call)
 
 
 def _mean(

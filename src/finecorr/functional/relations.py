@@ -1,7 +1,7 @@
 """Losses of how similar each sample is to the others, value and gradient at once.
 
 Nothing of the size of all pairs is kept: some samples at a time are *anchors*, whose similarities
-to all others are in memory.
+to all others are in memory. Where they are not all taken at once, processes may share them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 
 from finecorr.functional.moments import Populations, Scores
+from finecorr.functional.sharing import share_of_anchors
 
 Similarity = Literal["cosine", "euclidean"]
 
@@ -151,12 +152,14 @@ def _loss_and_gradient(
     if kind == "products":
         points = points.double()
     loss = samples.share.new_zeros(())
-    gradient = torch.zeros_like(points) if differentiate else None
     step = max(1, CHUNK // max(1, targets * n))
+    share = share_of_anchors(n, step)
+    # A process may have no samples whose gradient it wants, while others do.
+    differentiate = differentiate or share.processes > 1
+    gradient = torch.zeros_like(points) if differentiate else None
     prepared = relation.prepare(samples)
     with torch.autocast(points.device.type, enabled=False):
-        for start in range(0, n if targets else 0, step):
-            rows = slice(start, start + step)
+        for rows in share.slices(n if targets else 0, step):
             anchors = points[:, rows]
             found = _similarities(anchors, points, kind).to(dtype)
             part, slope = relation.anchors(
@@ -172,7 +175,13 @@ def _loss_and_gradient(
             else:  # of anchors and others at once
                 slope = slope + slope.mT
             gradient[:, rows] += _of_anchors(slope, found, anchors, points, kind)
-    return loss, None if gradient is None else gradient.to(dtype)
+    if gradient is None:
+        return loss, None
+    gradient = gradient.to(dtype)
+    if share.processes == 1:
+        return loss, gradient
+    gradient, losses = share.joined(gradient, loss[None])
+    return losses.sum(), gradient
 
 
 def _kind(points: Tensor, similarity: Similarity) -> _Kind:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from finecorr.functional.label_noise import weigh
+from finecorr.functional.plain.parts import Part
 
 T = TypeVar("T")
 
@@ -79,6 +80,9 @@ class Loss(nn.Module):
     ranks_features_alone: bool = False
     """Whether the predictions get no gradient where features are given."""
 
+    reads_features: bool = True
+    """Whether features change anything."""
+
     needs_features: bool = False
     """Whether a call without features is an error."""
 
@@ -118,6 +122,14 @@ class Loss(nn.Module):
         """The loss, and how far it believed each label; None where it believed all."""
         return self.of(batch), None
 
+    def part(self, batch: Batch) -> Part | None:
+        """The batch as a part of a larger one, of whose loss it has to know only a few numbers;
+        None where it has to know all samples.
+
+        A subclass that changes the loss of a class with parts changes this, too.
+        """
+        return None
+
 
 class Wrapper(Loss):
     """A loss of other batches than those that it is called with."""
@@ -125,7 +137,10 @@ class Wrapper(Loss):
     def __init__(self, loss: Loss) -> None:
         super().__init__()
         self.loss = loss
-        for name in ("fixes_scale", "weighs_labels", "ranks_features_alone", "needs_features"):
+        for name in (
+            *("fixes_scale", "weighs_labels", "ranks_features_alone"),
+            *("reads_features", "needs_features"),
+        ):
             setattr(self, name, getattr(loss, name))
 
     @property
@@ -147,12 +162,20 @@ class PredictionLoss(Loss):
 
     function: ClassVar[Callable[..., Tensor]]
 
+    in_parts: ClassVar[Callable[..., Part | None] | None] = None
+    """The same of a batch in parts, for a loss of a few numbers."""
+
+    reads_features = False
+
     def __init__(self, **options: Any) -> None:
         super().__init__()
         self.options = options
 
     def of(self, batch: Batch) -> Tensor:
         return batch.of_predictions(self.function, **self.options)
+
+    def part(self, batch: Batch) -> Part | None:
+        return self.in_parts and batch.of_predictions(self.in_parts, **self.options)
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.options.items())
@@ -171,12 +194,19 @@ class RobustLoss(Loss):
     def __init__(self, *, robust: bool, warmup: float, **options: Any) -> None:
         super().__init__(**options)
         self.weighs_labels = robust
+        self.reads_features = robust or self.reads_features
         self.warmup = warmup
 
+    @property
+    def weighs_now(self) -> bool:
+        """Whether the warm-up is over."""
+        return self.weighs_labels and self.progress >= self.warmup
+
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        if not self.weighs_labels or self.progress < self.warmup:
-            return super().evaluate(batch)
-        return self.weighing_labels(batch)
+        return self.weighing_labels(batch) if self.weighs_now else super().evaluate(batch)
+
+    def part(self, batch: Batch) -> Part | None:
+        return None if self.weighs_now else super().part(batch)
 
     def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss with label weights, and these."""

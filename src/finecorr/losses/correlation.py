@@ -7,9 +7,15 @@ from typing import Any
 from torch import Tensor
 
 from finecorr import functional
+from finecorr.functional.concordance import concordance_part
 from finecorr.functional.fine_grained import fine_grained_and_belief
 from finecorr.functional.pairwise import MARGIN, PairLoss
-from finecorr.functional.pearson import robust_pearson_and_belief
+from finecorr.functional.pearson import (
+    pearson_part,
+    robust_pearson_and_belief,
+    robust_pearson_part,
+)
+from finecorr.functional.plain.parts import Part
 from finecorr.functional.relations import Similarity
 from finecorr.functional.spearman import STRENGTH, Regularization
 from finecorr.losses.base import Batch, Loss, PredictionLoss, RobustLoss
@@ -22,6 +28,7 @@ class PearsonLoss(PredictionLoss):
     """
 
     function = staticmethod(functional.pearson_loss)
+    in_parts = staticmethod(pearson_part)
     fixes_scale = False
 
     def __init__(self) -> None:
@@ -35,6 +42,7 @@ class ConcordanceLoss(PredictionLoss):
     """
 
     function = staticmethod(functional.concordance_loss)
+    in_parts = staticmethod(concordance_part)
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,11 +85,16 @@ class RobustPearsonLoss(RobustLoss):
             the scale of the targets.
     """
 
+    reads_features = False  # but for label weights
+
     def __init__(self, *, robust: bool = True, warmup: float = 0.05) -> None:
         super().__init__(robust=robust, warmup=warmup)
 
     def of(self, batch: Batch) -> Tensor:
         return batch.of_predictions(functional.robust_pearson_loss, robust=False)
+
+    def part(self, batch: Batch) -> Part | None:
+        return None if self.weighs_now else batch.of_predictions(robust_pearson_part)
 
     def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return batch.of_all(robust_pearson_and_belief)
@@ -134,6 +147,8 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         robust_pearson: the options of `RobustPearsonLoss`.
     """
 
+    reads_features = True
+
     def __init__(self, *, rank_weight: float = 1.0, **robust_pearson: Any) -> None:
         super().__init__(**robust_pearson)
         if not 0 <= rank_weight < float("inf"):
@@ -146,6 +161,9 @@ class FineGrainedCorrelationLoss(RobustPearsonLoss):
         return batch.of_all(
             functional.fine_grained_loss, rank_weight=self.rank_weight, robust=False
         )
+
+    def part(self, batch: Batch) -> Part | None:
+        return super().part(batch) if batch.features is None else None
 
     def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         if batch.features is None:

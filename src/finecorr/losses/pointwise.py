@@ -6,7 +6,8 @@ from typing import Any
 
 from finecorr import functional
 from finecorr.functional import baselines
-from finecorr.functional.baselines.focal import Activation
+from finecorr.functional.baselines.focal import Activation, focal_mae_part, focal_mse_part
+from finecorr.functional.pointwise import huber_part, mae_part, mse_part
 from finecorr.losses.base import PredictionLoss, RobustLoss
 
 
@@ -29,6 +30,7 @@ class MSELoss(PointwiseLoss):
     """
 
     function = staticmethod(functional.mse_loss)
+    in_parts = staticmethod(mse_part)
 
 
 class MAELoss(PointwiseLoss):
@@ -38,6 +40,7 @@ class MAELoss(PointwiseLoss):
     """
 
     function = staticmethod(functional.mae_loss)
+    in_parts = staticmethod(mae_part)
 
 
 class HuberLoss(PointwiseLoss):
@@ -47,6 +50,7 @@ class HuberLoss(PointwiseLoss):
     """
 
     function = staticmethod(functional.huber_loss)
+    in_parts = staticmethod(huber_part)
 
     def __init__(self, *, delta: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
@@ -60,6 +64,7 @@ class FocalMSELoss(PredictionLoss):
     """
 
     function = staticmethod(baselines.focal_mse_loss)
+    in_parts = staticmethod(focal_mse_part)
 
     def __init__(
         self, *, activation: Activation = "sigmoid", beta: float = 0.2, gamma: float = 1.0
@@ -74,6 +79,7 @@ class FocalMAELoss(PredictionLoss):
     """
 
     function = staticmethod(baselines.focal_mae_loss)
+    in_parts = staticmethod(focal_mae_part)
 
     def __init__(
         self, *, activation: Activation = "sigmoid", beta: float = 0.2, gamma: float = 1.0

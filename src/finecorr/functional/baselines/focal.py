@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from torch import Tensor
 
-from finecorr.functional.moments import Populations, populations
+from finecorr.functional.moments import populations
+from finecorr.functional.plain.parts import Part, mean_part
 
 Activation = Literal["sigmoid", "tanh"]
+
+_Error = Callable[[Tensor, Tensor], Tensor]
+"""Of predictions and targets."""
 
 
 def focal_mae_loss(
@@ -46,9 +51,7 @@ def focal_mae_loss(
         ValueError, TypeError: see `finecorr.functional.moments.populations`; or an option is out
             of its range.
     """
-    batch = populations(prediction, target, weight, group)
-    error = (batch.prediction - batch.target).abs()
-    return _average(batch, error * _factor(error, activation, beta, gamma))
+    return _mean(_absolute(activation, beta, gamma), prediction, target, weight, group)
 
 
 def focal_mse_loss(
@@ -65,9 +68,53 @@ def focal_mse_loss(
 
     Source, arguments and errors are those of `focal_mae_loss`.
     """
-    batch = populations(prediction, target, weight, group)
-    error = (batch.prediction - batch.target).abs()
-    return _average(batch, error.square() * _factor(error, activation, beta, gamma))
+    return _mean(_squared(activation, beta, gamma), prediction, target, weight, group)
+
+
+def focal_mae_part(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    activation: Activation = "sigmoid",
+    beta: float = 0.2,
+    gamma: float = 1.0,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Part | None:
+    """`focal_mae_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
+    error = _absolute(activation, beta, gamma)
+    return mean_part(error, prediction, target, None, weight, group)
+
+
+def focal_mse_part(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    activation: Activation = "sigmoid",
+    beta: float = 0.2,
+    gamma: float = 1.0,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+) -> Part | None:
+    """`focal_mse_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
+    error = _squared(activation, beta, gamma)
+    return mean_part(error, prediction, target, None, weight, group)
+
+
+def _absolute(activation: Activation, beta: float, gamma: float) -> _Error:
+    def errors(prediction: Tensor, target: Tensor) -> Tensor:
+        error = (prediction - target).abs()
+        return error * _factor(error, activation, beta, gamma)
+
+    return errors
+
+
+def _squared(activation: Activation, beta: float, gamma: float) -> _Error:
+    def errors(prediction: Tensor, target: Tensor) -> Tensor:
+        error = (prediction - target).abs()
+        return error.square() * _factor(error, activation, beta, gamma)
+
+    return errors
 
 
 def _factor(error: Tensor, activation: Activation, beta: float, gamma: float) -> Tensor:
@@ -82,5 +129,9 @@ def _factor(error: Tensor, activation: Activation, beta: float, gamma: float) ->
     return (slope * error).tanh().pow(gamma)
 
 
-def _average(batch: Populations, loss: Tensor) -> Tensor:
-    return batch.average(batch.mean(loss), batch.sum(batch.weight) > 0)
+def _mean(
+    error: _Error, prediction: Tensor, target: Tensor, weight: Tensor | None, group: Tensor | None
+) -> Tensor:
+    batch = populations(prediction, target, weight, group)
+    mean = batch.mean(error(batch.prediction, batch.target))
+    return batch.average(mean, batch.sum(batch.weight) > 0)

@@ -175,7 +175,7 @@ def _elsewhere(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> PlainBat
         return _by_population(p, y, w, None, errors)
     if p.dtype is not torch.float32:
         return None
-    samples, weight = _samples(p, y, w, errors)
+    samples, weight = samples_of(p, y, w, errors)
     weighted = samples if w is None else samples * weight
     products = weighted @ samples.T
     sums = torch.cat([products.flatten(), weighted.sum(1), weight.sum(0, keepdim=True)])
@@ -192,7 +192,7 @@ def _by_population(
         return None
     if p.ndim == 1:
         p, y, w = p[:, None], y[:, None], None if w is None else w[:, None]
-    samples, weight = _samples(p, y, w, errors)
+    samples, weight = samples_of(p, y, w, errors)
     k, targets = len(samples), p.shape[1]
     weighted = samples * weight
     product = weighted[0] * samples[1]
@@ -224,9 +224,9 @@ def _by_population(
     )
 
 
-def _samples(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> tuple[Tensor, Tensor]:
-    """Prediction, target and perhaps their difference, and the weights of the labels, in float64,
-    with 0 for a missing one."""
+def samples_of(p: Tensor, y: Tensor, w: Tensor | None, errors: bool) -> tuple[Tensor, Tensor]:
+    """`(2 or 3, n, targets)`: prediction, target and perhaps their difference, and the weights of
+    the labels, in float64, with 0 for a missing one."""
     missing = y.isnan()
     weight = (~missing if w is None else w.masked_fill(missing, 0)).double()
     samples = torch.stack((p, y, p - y) if errors else (p, y)).double()

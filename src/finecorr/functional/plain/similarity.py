@@ -13,6 +13,7 @@ from torch import Tensor
 
 from finecorr.functional.plain.batch import is_plain, without_column
 from finecorr.functional.plain.distances import Distances, at_once, centred, distances, fits
+from finecorr.functional.sharing import share_of_anchors
 
 General = Callable[[Tensor], Tensor]
 """The same loss, of features, however the batch is."""
@@ -54,8 +55,11 @@ def plain_similarity_correlation(
     if not fits(features, target) or not is_plain(features[:, 0], target, weight):
         return None
     weight = None if weight is None else weight.float()
+    all_at_once = at_once(len(features)) == len(features)
+    if not all_at_once and bool(target.isnan().any()):
+        return None  # which of many samples would show late
     with torch.no_grad():
-        apart = distances(features) if at_once(len(features)) == len(features) else None
+        apart = distances(features) if all_at_once else None
         found = value_and_gradient(features, apart, target.float(), weight, limits)
         scales_ = scales(found.facts.tolist(), found, limits)
     if scales_ is None:
@@ -103,23 +107,30 @@ def value_and_gradient(
             slope = slope + slope.T  # of anchors and others at once
             gradient = torch.addmm(single * slope.sum(1, keepdim=True), slope, single, alpha=-1)
         else:
+            share = share_of_anchors(n, at_once(n))
             gradient, pieces = torch.zeros_like(single), []
-            for start in range(0, n, at_once(n)):
-                rows = slice(start, start + at_once(n))
+            for rows in share.slices(n, at_once(n)):
                 squares = norms[rows, None] + norms
                 squares.addmm_(points[rows], points.T, alpha=-2).clamp_(min=0)
-                squares[:, start:].fill_diagonal_(0)
+                squares[:, rows.start :].fill_diagonal_(0)
                 slope, facts = _of_anchors(squares, rows, target, weight, total, limits.log)
                 pieces.append(torch.cat(facts))
                 gradient += slope.sum(0)[:, None] * single - slope.T @ single[rows]
                 gradient[rows] += slope.sum(1, keepdim=True) * single[rows] - slope @ single
-            together = torch.stack(pieces)
-            facts = [together[:, :1].sum(0), together[:, 1:].amin(0)]
+            facts = _together(torch.stack(pieces))
+            if share.processes > 1:
+                gradient, of_processes = share.joined(gradient, torch.cat(facts))
+                facts = _together(of_processes)
     if limits.least_std is not None:
         facts.append(norms.mean()[None])
     if total is not None:
         facts.append(total[None])
     return Found(gradient, torch.cat(facts))
+
+
+def _together(facts: Tensor) -> list[Tensor]:
+    """Of all anchors, from those of some in each row."""
+    return [facts[:, :1].sum(0), facts[:, 1:].amin(0)]
 
 
 def scales(facts: list[float], found: Found, limits: Limits) -> Scales | None:
