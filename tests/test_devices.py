@@ -131,9 +131,20 @@ def test_however_the_processes_were_started(
     check_like(tmp_path / "run", one)
 
 
-def test_it_goes_on_after_an_interruption(two: Path, arguments: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_it_goes_on_after_an_interruption(
+    strategy: str, two: Path, arguments: list[str], tmp_path: Path
+) -> None:
+    """The latest samples are remembered, too."""
     out = tmp_path / "run"
-    arguments = [*arguments, "--devices", "2", "--out", str(out)]
+    alone = [*arguments, "--average", "0"] if strategy == "fsdp" else arguments
+    arguments = [*alone, "--devices", "2", "--strategy", strategy]
+    if strategy == "fsdp":
+        two = tmp_path / "two"
+        check_printed(ended(by_lightning([*arguments, "--out", str(two)])))
+        assert main([*alone, "--out", str(tmp_path / "one")]) == 0
+        check_like(two, tmp_path / "one")
+    arguments = [*arguments, "--out", str(out)]
     (process,) = by_lightning(arguments)
     try:
         while not (out / "checkpoints" / "last.ckpt").exists():

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torchmetrics.aggregation import CatMetric
 
 from finecorr.data.dataset import Batch
@@ -38,6 +39,7 @@ class RegressionModule(L.LightningModule):
         frozen_epochs: of the training, from its start, in which the head alone learns.
         seed: of what a step draws (dropout).
         piece_size: images of a step that go through the network at once.
+        sharded: whether each device has a share of the weights.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RegressionModule(L.LightningModule):
         frozen_epochs: int = 0,
         seed: int = 0,
         piece_size: int = 64,
+        sharded: bool = False,
     ) -> None:
         super().__init__()
         self.regressor = regressor
@@ -61,12 +64,41 @@ class RegressionModule(L.LightningModule):
         self._frozen_epochs = frozen_epochs
         self._seed = seed
         self._piece_size = piece_size
+        self._sharded = sharded
         self.skipped = 0
         """Steps whose loss was no finite number."""
         self._skipped_in_a_row = 0
         self._predictions = CatMetric(nan_strategy="disable")
         self._targets = CatMetric(nan_strategy="disable")
         self._weights = CatMetric(nan_strategy="disable")
+
+    def configure_model(self) -> None:
+        if not self._sharded or isinstance(self.regressor, FSDPModule):
+            return
+        assert self.device_mesh is not None
+        mesh = self.device_mesh["data_parallel"]
+        for part in self.regressor.backbone.children():
+            if any(True for _ in part.parameters()):
+                fully_shard(part, mesh=mesh)
+        fully_shard(self.regressor, mesh=mesh)
+        register_fsdp_forward_method(self.regressor, "scores")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._sharded:  # Then Lightning brings back parameters and buffers alone.
+            checkpoint["loss"] = self.loss.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._sharded:
+            self.loss.load_state_dict(checkpoint["loss"])
+
+    def _keep_weights(self, keep: bool) -> None:
+        """Whether the weights that were fetched from other devices are kept for the next batch, of
+        which a device may have one more than another, which then sends nothing."""
+        for part in self.regressor.modules():
+            if isinstance(part, FSDPModule):
+                part.set_reshard_after_forward(not keep, recurse=False)
+                if not keep:
+                    part.reshard()
 
     def on_train_epoch_start(self) -> None:
         if not self._frozen_epochs:
@@ -123,12 +155,18 @@ class RegressionModule(L.LightningModule):
             self._weights.reset()
         self._predictions.reset()
         self._targets.reset()
+        if self._sharded:
+            # Batch statistics are those of the first process, as DistributedDataParallel has it.
+            for buffer in self.regressor.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        self._keep_weights(True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._predictions.update(self.regressor(batch["image"]) * batch["unit"])
         self._targets.update(batch["target"] * batch["unit"])
 
     def on_validation_epoch_end(self) -> None:
+        self._keep_weights(False)
         prediction = self._predictions.compute().double().cpu().numpy()
         target = self._targets.compute().double().cpu().numpy()
         self._predictions.reset()

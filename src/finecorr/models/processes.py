@@ -11,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 import lightning as L
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from finecorr.errors import InputError
 from finecorr.models.quiet import quiet
 
-Strategy = Literal["ddp", "fsdp"]
+Sharing = Literal["ddp", "fsdp"]
 
 
 class Place(NamedTuple):
@@ -64,18 +64,20 @@ ALONE = Place()
 
 
 def trainer_options(
-    devices: int, nodes: int, strategy: Strategy, *, static: bool = True
+    devices: int, nodes: int, strategy: Sharing, *, static: bool = True
 ) -> dict[str, Any]:
     """Those of Lightning's trainer; `static` says whether the same weights learn in all steps."""
     if devices * nodes == 1:
         return {"devices": 1}
     # Either way, some may have no gradient: a loss may use features alone, without the head.
     ddp: dict[str, Any] = {"static_graph" if static else "find_unused_parameters": True}
-    chosen = DDPStrategy(**ddp) if strategy == "ddp" else FSDPStrategy()
+    chosen: Strategy = DDPStrategy(**ddp)
+    if strategy == "fsdp":
+        chosen = ModelParallelStrategy(devices * nodes, 1, save_distributed_checkpoint=False)
     return {"devices": devices, "num_nodes": nodes, "strategy": chosen}
 
 
-def place_of(devices: int, nodes: int, strategy: Strategy) -> Place:
+def place_of(devices: int, nodes: int, strategy: Sharing) -> Place:
     """Of this process, as Lightning, torchrun or SLURM has started it.
 
     Raises:
@@ -101,8 +103,6 @@ def place_of(devices: int, nodes: int, strategy: Strategy) -> Place:
             f"--devices {devices}, but this machine has {torch.accelerator.device_count()} "
             f"({accelerator.type})"
         )
-    if strategy == "fsdp" and (accelerator is None or accelerator.type != "cuda"):
-        raise InputError("--strategy fsdp needs GPUs, and there are none: give ddp")
     options = trainer_options(devices, nodes, strategy)
     with quiet():
         trainer = L.Trainer(**options, logger=False, enable_checkpointing=False)

@@ -15,6 +15,8 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        # Of operations in place on what a sharded network returns, of which there are none.
+        warnings.filterwarnings("ignore", module="torch.distributed.fsdp")
         try:
             for logger in loggers:
                 logger.setLevel(logging.ERROR)

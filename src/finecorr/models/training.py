@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from finecorr.models.prediction import calibrate
 from finecorr.models.processes import (
     ALONE,
     Place,
-    Strategy,
+    Sharing,
     is_of_another_process,
     trainer_options,
 )
@@ -154,7 +155,7 @@ class TrainingOptions:
         default=1,
         metadata={"help": "machines; the command runs on each, started by torchrun or by SLURM"},
     )
-    strategy: Strategy = field(
+    strategy: Sharing = field(
         default="ddp",
         metadata={
             "help": "ddp: each device has the whole model; fsdp: a share of it, for models that "
@@ -348,9 +349,13 @@ def train(
         regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
+    learning, layout = regressor, torch.channels_last
+    if options.strategy == "fsdp":
+        # What is shared out among the devices stays so, and has to be in torch's own layout.
+        learning, layout = deepcopy(regressor), torch.contiguous_format
     module = RegressionModule(
         # torch's annotations do not know this form.
-        regressor.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        learning.to(memory_format=layout),  # type: ignore[call-overload]
         options.build_loss(),
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
@@ -358,6 +363,7 @@ def train(
         frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
         seed=options.seed,
         piece_size=options.batch_size,
+        sharded=options.strategy == "fsdp",
     )
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
@@ -426,7 +432,14 @@ def train(
                 stacklevel=2,
             )
         saved = torch.load(chosen.file, map_location="cpu", weights_only=True)
-        module.load_state_dict(saved["state_dict"])
+        prefix = "regressor."
+        regressor.load_state_dict(
+            {
+                name.removeprefix(prefix): values
+                for name, values in saved["state_dict"].items()
+                if name.startswith(prefix)
+            }
+        )
         calibrate(regressor, data, place)
     regressor.backbone = backbone
     return Trained(regressor.eval(), outliers)
