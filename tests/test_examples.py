@@ -125,3 +125,13 @@ def test_the_page_shows_it(path: Path) -> None:
     page = (path.parents[1] / "examples.md").read_text()
     assert f'--8<-- "examples/{path.name}"' in page
     assert f"(examples/{path.name})" in page
+
+
+def test_code_on_the_page_runs() -> None:
+    page = (EXAMPLES[0].parents[1] / "examples.md").read_text()
+    blocks = [
+        code for code in re.findall(r"```python\n(.*?)```", page, re.S) if "--8<--" not in code
+    ]
+    assert blocks
+    for code in blocks:
+        exec(code, {})

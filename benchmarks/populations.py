@@ -1,0 +1,72 @@
+"""Batches that are too small for a correlation, and the two remedies: which one serves best?
+
+    python benchmarks/populations.py --out populations
+
+Phantoms (400 subjects) whose network takes 8 images at once. Each row is a `finecorr compare` on the
+same 3 folds, with 2 seeds and 30 epochs: batches of 8 as they are; each filled up to 64 with the
+latest samples (`--memory 64`); populations of 64 in pieces of 8 (`--population 64`); and, as if 64
+fitted into memory, batches of 64. OUT/populations.csv has the measures of the rows that each training
+has not seen, and the seconds of a training. What is in OUT is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from finecorr.cli import main as finecorr
+from finecorr.data.phantom import write_phantoms
+
+LOSSES = ("mse", "pearson", "fine_grained")
+FOLDS, SEEDS = 3, 2
+FLAGS = [
+    *("--image-columns", "filename", "--target-columns", "head circumference (mm)"),
+    *("--group-pattern", r"^(\d+)_", "--pixel-size-column", "pixel size(mm)"),
+    *("--image-size", "68", "96", "--network", "resnet10-narrow", "--epochs", "30"),
+    *("--folds", str(FOLDS), "--seeds", str(SEEDS)),
+]
+WAYS = {
+    "batches of 8": ["--batch-size", "8", "--memory", "0"],
+    "with the latest 64": ["--batch-size", "8", "--memory", "64"],
+    "64 in pieces of 8": ["--batch-size", "8", "--population", "64"],
+    "batches of 64": ["--batch-size", "64"],
+}
+MEASURES = ("SRCC", "PLCC", "MAE")
+
+
+def compared(way: str, loss: str, table: Path, out: Path) -> dict[str, object]:
+    """One row: a loss, trained in one of the ways."""
+    folder = out / f"{loss}, {way}"
+    done, began = folder / "seconds.txt", time.monotonic()
+    if not done.exists():
+        flags = [*FLAGS, *WAYS[way], "--losses", loss, "--out", str(folder / "comparison")]
+        code = finecorr(["compare", str(table), "--image-root", str(out / "images"), *flags])
+        if code:
+            sys.exit(code)
+        done.write_text(str((time.monotonic() - began) / (FOLDS * SEEDS)))
+    metrics = pd.read_csv(folder / "comparison" / "metrics.csv").set_index("metric")["value"]
+    means = {name: metrics.loc[[name]].mean() for name in MEASURES}
+    return {"loss": loss, "way": way, **means, "seconds": float(done.read_text())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("populations"))
+    out = parser.parse_args().out
+    table = out / "table.csv"
+    if not table.exists():
+        write_phantoms(out, 400, height=68, width=96)
+    rows = []
+    for loss in LOSSES:
+        for way in WAYS:
+            rows.append(compared(way, loss, table, out))
+            pd.DataFrame(rows).to_csv(out / "populations.csv", index=False)
+    print(pd.DataFrame(rows).to_string(index=False, float_format="{:.4g}".format))
+
+
+if __name__ == "__main__":
+    main()
