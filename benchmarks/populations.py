@@ -2,11 +2,16 @@
 
     python benchmarks/populations.py --out populations
 
-Phantoms (400 subjects) whose network takes 8 images at once. Each row is a `finecorr compare` on the
-same 3 folds, with 2 seeds and 30 epochs: batches of 8 as they are; each filled up to 64 with the
-latest samples (`--memory 64`); populations of 64 in pieces of 8 (`--population 64`); and, as if 64
-fitted into memory, batches of 64. OUT/populations.csv has the measures of the rows that each training
-has not seen, and the seconds of a training. What is in OUT is not repeated.
+Phantoms of 400 subjects, and a network that takes 8 images at once. Each row is a `finecorr
+compare` on the same 3 folds, with 2 seeds and 30 epochs:
+
+- batches of 8 as they are;
+- each filled up to 64 with the latest samples (`--memory 64`);
+- populations of 64 in pieces of 8 (`--population 64`);
+- and, as if 64 fitted into memory, batches of 64.
+
+OUT/populations.csv has the measures of the rows that each training has not seen, and the seconds of
+a training. What is in OUT is not repeated.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
 
 prints the tables of docs/scaling.md:
 
-- A loss, forward and backward, of n samples with d features and t targets: time, and memory beside
-  its arguments.
+- A loss, forward and backward, of n samples with d features and t targets: time, and memory
+  beside its arguments.
 - The same over processes of this machine, which gloo connects and which have n samples together:
   time, and the bytes that each hands over.
-- A step of 512 images through MONAI's resnet18, in pieces: its time; the same in the time of batches
-  of that size, each with a loss and a gradient of its own; and memory.
+- A step of 512 images through MONAI's resnet18, in pieces: its time; the same in the time of
+  batches of that size, each with a loss and a gradient of its own; and memory.
 
 Each line is measured in a process of its own; times are medians.
 """
