@@ -1,15 +1,17 @@
 """Regression losses that optimise the correlation of predictions with the truth."""
 
-from finecorr import functional, losses
-from finecorr.losses import (
-    FineGrainedCorrelationLoss,
-    HuberLoss,
-    MAELoss,
-    MSELoss,
-    PearsonLoss,
-    RobustPearsonLoss,
-    SimilarityRankLoss,
-)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from finecorr import functional, losses
+    from finecorr.losses import (
+        FineGrainedCorrelationLoss,
+        HuberLoss,
+        MAELoss,
+        MSELoss,
+        PearsonLoss,
+        RobustPearsonLoss,
+        SimilarityRankLoss,
+    )
 
 __version__ = "0.1.0"
 
@@ -24,3 +26,19 @@ __all__ = [
     "functional",
     "losses",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Loads the losses, and torch with them, when they are first asked for: the command has to
+        start, and to hear Ctrl-C, before."""
+        from importlib import import_module
+
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in ("functional", "losses"):
+            return import_module(f"{__name__}.{name}")
+        return getattr(import_module(f"{__name__}.losses"), name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
