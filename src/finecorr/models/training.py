@@ -32,7 +32,7 @@ from finecorr.models.module import RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
 from finecorr.models.regressor import Architecture, Regressor, features_of
-from finecorr.models.stopping import StopBetweenSteps
+from finecorr.models.stopping import StopBetweenSteps, stopped_by, without_exit, writing_logs
 
 LOGS = "logs"
 MAX_SEED = 2**32 - 1
@@ -281,7 +281,10 @@ def train(
 
     Raises:
         Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
-        InputError: it diverged, or an image can no longer be read.
+        InputError: it diverged.
+        finecorr.errors.Stopped: an image can no longer be read, or a process that loads images was
+            killed; it goes on as after Ctrl-C.
+        OSError: what the system refuses, as where a disk is full; it goes on in the same way.
     """
     regressor.standardise_targets(data.training_targets())
     backbone = regressor.backbone
@@ -335,7 +338,7 @@ def train(
             deterministic="warn",
         )
         try:
-            with stop:
+            with stop, writing_logs(folder / LOGS):
                 trainer.fit(
                     module,
                     datamodule=data,
@@ -344,7 +347,12 @@ def train(
                 )
         except InputError as error:
             # A process that loads images hands its error on with its traceback before it.
-            raise InputError(str(error).rpartition("errors.InputError: ")[2].strip()) from error
+            said = re.split(r"errors\.(?:InputError|Stopped): ", str(error))[-1].strip()
+            raise type(error)(said) from error
+        except RuntimeError as error:
+            if (stopped := stopped_by(error)) is not None:
+                raise stopped from error
+            raise
         except (KeyboardInterrupt, SystemExit) as end:
             # Lightning ends the process on Ctrl-C.
             raise Interrupted from end
@@ -429,7 +437,9 @@ def _outputs(regressor: Regressor, dataset: ImageDataset, indices: Sequence[int]
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        outputs = trainer.predict(module, prediction_loader(dataset, indices, _PREDICTION_BATCH))
+        loader = prediction_loader(dataset, indices, _PREDICTION_BATCH)
+        with without_exit():
+            outputs = trainer.predict(module, loader)
     assert outputs is not None
     found, predictions, scores = (torch.cat(part).numpy() for part in zip(*outputs, strict=True))
     own, mean_predictions = _means(found, predictions.astype(np.float64))
