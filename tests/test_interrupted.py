@@ -111,6 +111,19 @@ def test_after_early_stopping(
     check_same(tmp_path / "run", tmp_path / "whole")
 
 
+def test_after_the_best_epoch(
+    phantom_flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one is worse, and not taken for the best."""
+    flags = ["train", *phantom_flags, *FLAGS, "--epochs", "30", "--patience", "1"]
+    assert main([*flags, "--out", str(tmp_path / "whole")]) == 0
+    stopping(monkeypatch, 1)
+    assert main([*flags, "--out", str(tmp_path / "run")]) == 130
+    monkeypatch.undo()
+    assert main([*flags, "--resume", "--out", str(tmp_path / "run")]) == 0
+    check_same(tmp_path / "run", tmp_path / "whole")
+
+
 def test_before_it_can_be_resumed(
     phantom_flags: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

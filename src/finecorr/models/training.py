@@ -319,7 +319,8 @@ def train(
     # is the best on a few validation samples is chance.
     if options.patience > 0:
         chosen = Checkpoint(folder, "best", best=True)
-        callbacks += [chosen, Patience(options.patience)]
+        # Before `last`, which says what the best epoch is, that of its own epoch among them.
+        callbacks = [chosen, *callbacks, Patience(options.patience)]
     curves = CSVLogger(folder, LOGS)
     with _quiet():
         trainer = L.Trainer(
