@@ -36,6 +36,8 @@ from finecorr.data.phantom import write_phantoms
 
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 _POLL_SECONDS = 0.002
+_CLOCK_SECONDS = 0.02
+"""How far the times of files may be behind."""
 _ATTEMPTS = 6
 """Of hitting a phase: a short one may be over before the signal is there."""
 _MOST_SECONDS = 300.0
@@ -52,8 +54,8 @@ TRAINED = (MODEL, *EVALUATED, "outliers.csv", "splits.csv", "config.yaml")
 @dataclass(frozen=True)
 class Phase:
     """What a command does from one sign to the next. A sign is a pattern of a file in its folder,
-    or, where it begins with a colon, of its parent; or, with a quotation mark, a text that it
-    prints; None for the start, or the end, of the process."""
+    or, where it begins with a colon, of its parent, that it has written; or, with a quotation mark,
+    a text that it prints; None for the start, or the end, of the process."""
 
     name: str
     begins: str | None = None
@@ -214,7 +216,7 @@ class Command:
                 # What is started in the background of a shell ignores SIGINT.
                 preexec_fn=lambda: signal.signal(INT, signal.SIG_DFL),
             )
-        self._started = time.monotonic()
+        self._started, self._since = time.monotonic(), time.time() - _CLOCK_SECONDS
 
     @property
     def seconds(self) -> float:
@@ -230,8 +232,15 @@ class Command:
         if sign.startswith('"'):
             return sign[1:] in self.printed()
         if sign.startswith(":"):
-            return any(self._out.parent.glob(sign[1:]))
-        return any(self._out.glob(sign))
+            return any(map(self.wrote, self._out.parent.glob(sign[1:])))
+        return any(map(self.wrote, self._out.glob(sign)))
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a file is there, and was not there before."""
+        try:
+            return path.stat().st_mtime >= self._since
+        except OSError:
+            return False
 
     def wait(self, done: Callable[[], bool]) -> None:
         while not done() and self.process.poll() is None:
@@ -357,7 +366,7 @@ class Trial:
         # What its loading processes print when it is dead is Python's, and it cannot be mended.
         if "Traceback" in command.printed() and command.process.returncode != -KILL:
             ended += ", traceback"
-        again = self._again()
+        again = self._again(command)
         left = [path for path in self._home.rglob(".*") if self.out != path]
         return Killed(
             self.job.name,
@@ -396,22 +405,22 @@ class Trial:
         time.sleep(delay)
         late = phase.ends is not None and command.shows(phase.ends)
         if phase is not TIDYING:
-            late |= self._finished()
+            late |= self._finished(command)
         at = command.seconds
         sent = not late and command.send(kill)
         if not sent:
             command.end()
         return at if sent else None
 
-    def _finished(self) -> bool:
-        return self.job.finished is not None and (self.out / self.job.finished).exists()
+    def _finished(self, command: Command) -> bool:
+        return self.job.finished is not None and command.wrote(self.out / self.job.finished)
 
-    def _again(self) -> str:
+    def _again(self, command: Command) -> str:
         """How the next call went."""
-        if self._finished():
+        if self._finished(command):
             return "was done"
         flags = self._flags
-        if self.job.name.startswith("train") and (self.out / "config.yaml").exists():
+        if self.job.name.startswith("train") and command.wrote(self.out / "config.yaml"):
             flags = [*(flag for flag in flags if flag != "--overwrite"), "--resume"]
         code, printed = self._run(flags, check=False)
         return "goes on" if code == 0 else f"exit {code}: {printed.strip().splitlines()[-1]}"
@@ -460,9 +469,8 @@ class Trial:
 def trials(jobs: Sequence[Job], root: Path, rounds: int, rng: random.Random) -> Iterator[Killed]:
     table = write_phantoms(root / "phantoms", 80, height=68, width=96)
     run = root / "run"
-    images = ("--image-root", str(table.parent / "images"))
-    flags = ["train", str(table), *images, *TRAIN[2:], "--out", str(run)]
-    subprocess.run([sys.executable, "-m", "finecorr", *flags], check=True, capture_output=True)
+    if any("RUN" in job.flags for job in jobs):
+        _train(table, run)
     for number, job in enumerate(jobs):
         base = Path("/dev/shm") if job.elsewhere else root
         with tempfile.TemporaryDirectory(dir=base, prefix=f"kills-{number}-") as folder:
@@ -471,6 +479,12 @@ def trials(jobs: Sequence[Job], root: Path, rounds: int, rng: random.Random) -> 
             for _, (phase, kills) in itertools.product(range(rounds), job.plan):
                 for kill in kills:
                     yield trial.kill(phase, kill, rng)
+
+
+def _train(table: Path, run: Path) -> None:
+    images = ("--image-root", str(table.parent / "images"))
+    flags = ["train", str(table), *images, *TRAIN[2:], "--out", str(run)]
+    subprocess.run([sys.executable, "-m", "finecorr", *flags], check=True, capture_output=True)
 
 
 def sums(killed: Sequence[Killed]) -> pd.DataFrame:
@@ -506,6 +520,7 @@ def main() -> int:
     names = [job.name for job in JOBS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="JOB")
     parser.add_argument("--phase", help="only phases whose name has this text", default="")
+    parser.add_argument("--signal", help="only signals with this text", default="")
     parser.add_argument("--rounds", type=int, default=1, help="kills of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, help="folder for kills.csv, with all kills")
@@ -514,7 +529,14 @@ def main() -> int:
     killed: list[Killed] = []
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         chosen = [
-            replace(job, plan=tuple(part for part in job.plan if options.phase in part[0].name))
+            replace(
+                job,
+                plan=tuple(
+                    (phase, tuple(kill for kill in kills if options.signal in kill))
+                    for phase, kills in job.plan
+                    if options.phase in phase.name
+                ),
+            )
             for job in JOBS
             if job.name in options.only
         ]
