@@ -241,7 +241,8 @@ def test_a_replaced_run_is_never_torn(
     phantom_flags: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between two files of the old run, which moves aside, or back."""
-    out, rename, moved = tmp_path / "run", Path.rename, []
+    out, rename = tmp_path / "run", Path.rename
+    moved: list[str] = []
     flags = ["train", *phantom_flags, *FLAGS, "--out", str(out)]
     assert main([*flags, "--epochs", "1"]) == 0
     old = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
