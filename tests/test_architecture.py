@@ -98,12 +98,23 @@ def test_the_command_says_what_is_missing() -> None:
 
 
 def test_import_finecorr_loads_the_core_only() -> None:
-    code = "import finecorr, sys; print(*{m.split('.')[0] for m in sys.modules})"
+    names = "(finecorr.losses, finecorr.functional, finecorr.PearsonLoss)"
+    code = f"import finecorr, sys; {names}; print(*{{m.split('.')[0] for m in sys.modules}})"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     app = {"lightning", "monai", "pandas", "sklearn", "matplotlib", "jsonargparse", "PIL"}
     assert not app & set(loaded.stdout.split())
+
+
+def test_the_command_hears_ctrl_c_before_torch_is_loaded() -> None:
+    code = "import finecorr.__main__, sys; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert set(finecorr.__all__) <= set(dir(finecorr))
+    for name in finecorr.__all__:
+        assert getattr(finecorr, name).__name__.endswith(name)
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        getattr(finecorr, "absent")  # noqa: B009
 
 
 def test_ray_is_loaded_only_where_it_is_asked_for() -> None:

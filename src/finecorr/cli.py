@@ -27,8 +27,9 @@ from finecorr.data.degradation import MEANING, TABLE, DegradationOptions, write_
 from finecorr.data.images import ImageOptions
 from finecorr.data.presets import PRESETS, expand_presets, one_preset_each
 from finecorr.data.table import TableOptions
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError, InputWarning, Stopped
 from finecorr.evaluation.suspects import SUSPICIOUS
+from finecorr.files import refusal
 from finecorr.models.training import Interrupted, TrainingOptions
 from finecorr.pages import REPORT
 from finecorr.runs import RunOptions
@@ -99,9 +100,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _evaluate(options)
             else:
                 _COMMANDS[calls[0].subcommand](options[0])
-    # What the system refuses (a full disk, say) is no fault in the program.
-    except (InputError, OSError) as error:
+    except InputError as error:
         print(f"finecorr: error: {error}", file=sys.stderr)
+        return _USER_ERROR
+    # What the system refuses (a full disk, say) is no fault in the program.
+    except OSError as error:
+        print(f"finecorr: error: {refusal(error)}", file=sys.stderr)
         return _USER_ERROR
     except (Interrupted, KeyboardInterrupt) as stop:
         print(f"\ninterrupted{stop}", file=sys.stderr)
@@ -179,12 +183,19 @@ def _check_task(options: Namespace) -> None:
 def _train(options: Namespace) -> None:
     _check_task(options)
     parts = [_build(cls, options) for cls in _TRAIN_OPTIONS]
+    instead = " in the place of --overwrite" if options.overwrite else ""
+    goes_on = f"the same command with --resume{instead} goes on from here"
     try:
         evaluation = runs.train(*parts)
     except (Interrupted, KeyboardInterrupt) as stop:
         if not (Path(options.out) / runs.CONFIG).exists():
             raise
-        raise Interrupted("; the same command with --resume goes on from here") from stop
+        raise Interrupted(f"; {goes_on}") from stop
+    except (Stopped, OSError) as error:
+        if not (Path(options.out) / runs.CONFIG).exists():
+            raise
+        what = refusal(error) if isinstance(error, OSError) else error
+        raise InputError(f"{what}; then {goes_on}") from error
     print(f"test split: {evaluation.summary()}\nwritten to {options.out}")
 
 

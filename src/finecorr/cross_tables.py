@@ -13,7 +13,7 @@ from finecorr import inference
 from finecorr.data.records import write_record
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import interval_text, measure_text
-from finecorr.files import all_or_none, check_folder
+from finecorr.files import all_or_none, check_folder, half_moved
 from finecorr.runs import METRICS
 
 TABLES = "tables.csv"
@@ -44,15 +44,17 @@ def evaluate_tables(
     check_folder(out)
     names = _names([options["table"] for options in tables])
     there = [name for name in (TABLES, SUMMARY, *names) if (out / name).exists()]
-    if there and not overwrite:
+    unfinished = half_moved(out)
+    if there and not overwrite and not unfinished:
         raise InputError(
             f"{out} already holds {', '.join(there)}: choose another, or use --overwrite"
         )
     for name in set(names) & set(there):
-        if not (out / name / METRICS).exists():
+        if not unfinished and not (out / name / METRICS).exists():
             raise InputError(f"{out / name} holds no evaluation to replace: choose another --out")
     parts = []
-    with all_or_none(out) as folder:
+    sets = {TABLES: (TABLES, SUMMARY), **inference.EVALUATION}
+    with all_or_none(out, sets) as folder:
         for name, options in zip(names, tables, strict=True):
             evaluation, left_out = inference.evaluate(run, options, folder / name, **how)
             part = evaluation.metrics.assign(
@@ -63,10 +65,6 @@ def evaluate_tables(
         found = pd.concat(parts, ignore_index=True)[columns]
         write_record(folder / TABLES, found)
         (folder / SUMMARY).write_text(text(found), encoding="utf-8")
-        for name in names:
-            within = f"{name}/{inference.WITHIN_GROUPS}"
-            if not (folder / within).exists():  # of an evaluation that is replaced
-                (out / within).unlink(missing_ok=True)
     return found
 
 

@@ -25,7 +25,7 @@ from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable, TableOptions, check_options, read_table
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
-from finecorr.files import all_or_none, check_folder, check_writable
+from finecorr.files import all_or_none, check_folder, check_writable, half_moved, remove_temporary
 from finecorr.models import prediction
 from finecorr.runs import (
     BLAND_ALTMAN,
@@ -42,6 +42,8 @@ from finecorr.runs import (
 
 WITHIN_GROUPS = "within_groups.csv"
 _EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
+EVALUATION = {METRICS: _EVALUATION}
+"""The files of an evaluation, by the last that is written: a folder that has it has all."""
 Per = Literal["row", "subject"]
 """What there is one prediction for."""
 
@@ -77,7 +79,7 @@ def evaluate(
     """
     check_folder(out)
     there = [name for name in _EVALUATION if (out / name).exists()]
-    if there and not overwrite:
+    if there and not overwrite and not half_moved(out):
         raise InputError(
             f"{out} already holds {', '.join(there)}: choose another, or use --overwrite"
         )
@@ -107,14 +109,12 @@ def evaluate(
     if predict_per == "subject":
         table, predictions = _by_subject(table, predictions)
         whole, keep = table, np.ones(len(table), dtype=np.bool_)
-    with all_or_none(out) as folder:
+    with all_or_none(out, EVALUATION) as folder:
         evaluation = evaluate_predictions(table, predictions, folder, mapped=mapped)
         if table.within is not None:
             within = _within_groups(table, table.within, predictions)
             write_record(folder / WITHIN_GROUPS, within)
         _write_page(folder, run, model, whole, keep, predictions, evaluation, quality=mapped)
-    if table.within is None:
-        (out / WITHIN_GROUPS).unlink(missing_ok=True)  # of an evaluation that was replaced
     return evaluation, left_out
 
 
@@ -179,6 +179,7 @@ def predict(
     for column, values in zip(options.target_columns, predictions.T, strict=True):
         frame[column] = values
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporary(out.parent, out.name)
     write_record(out, frame)
     return frame
 

@@ -26,13 +26,13 @@ from finecorr.data.module import ImageDataModule
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
 from finecorr.data.table import ImageTable, TableOptions, check_target, read_table
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError, InputWarning, Stopped
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.observers import Ceiling, ceiling
 from finecorr.evaluation.within import WITHIN_MEASURES
-from finecorr.files import check_folder, is_temporary, replacing
+from finecorr.files import check_folder, is_temporary, remove_temporary, replacing
 from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
@@ -51,6 +51,8 @@ _WRITTEN = (
     *(training.LOGS, CHECKPOINTS),
 )
 _REPLACED = ".replaced"
+_MOVING = ".replaced.moving"
+"""What a run that is replaced is in, while its files move there, or back."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,10 @@ def train(
 
     Raises:
         InputError: an option, the table or an image is at fault; nothing was written.
-        finecorr.models.training.Interrupted: Ctrl-C; with `resume` the run goes on.
+        finecorr.models.training.Interrupted: Ctrl-C; with `resume` the run goes on, as it does
+            after the next two.
+        finecorr.errors.Stopped: an image can no longer be read, or a process was killed.
+        OSError: what the system refuses, as where a disk is full.
     """
     for options in (image_options, augmentation_options, training_options):
         options.check()
@@ -155,8 +160,8 @@ def train(
     out = run_options.out
     if place.leads:
         out.mkdir(parents=True, exist_ok=True)
-        for path in filter(is_temporary, out.iterdir()):
-            path.unlink()
+        for folder in (out, out / CHECKPOINTS):
+            remove_temporary(folder)
     with _in_place_of_another(out) if run_options.overwrite and place.leads else nullcontext():
         if place.leads:
             write_record(out / SPLITS, prepared.record)
@@ -334,6 +339,7 @@ def _plain(value: Any) -> Any:
 def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
     out = options.out
     check_folder(out)
+    _settle(out)
     if options.resume:
         if options.overwrite:
             raise InputError("--resume goes on with a run and --overwrite replaces it: use one")
@@ -344,7 +350,7 @@ def _check_out(options: RunOptions, config: dict[str, Any]) -> None:
         flags = ", ".join(_differences(out, config))
         if flags:
             raise InputError(f"{out} was started with another {flags}: resume it with the same")
-    elif (out / CONFIG).exists():
+    elif (out / CONFIG).exists() or (out / _REPLACED).exists():
         if not options.overwrite:
             raise InputError(
                 f"{out} already holds a run: choose another folder, or use --overwrite, or "
@@ -369,27 +375,41 @@ def _differences(out: Path, config: dict[str, Any]) -> list[str]:
 def _in_place_of_another(out: Path) -> Iterator[None]:
     """Lays the run that is in the folder aside until another has taken its place.
 
-    It comes back if that fails, and stays in `.replaced` while it is interrupted. What else is in
-    the folder is not touched.
+    It comes back if that fails, and stays in `.replaced` while the other is interrupted, or stopped
+    from outside. What else is in the folder is not touched.
     """
-    aside = out / _REPLACED
+    aside, moving = out / _REPLACED, out / _MOVING
     if aside.exists():  # by a call that was interrupted, of which this is the next
         _remove_run(out)
     else:
-        aside.mkdir()
+        moving.mkdir()
         for name in _WRITTEN:
             if (out / name).exists():
-                (out / name).rename(aside / name)
+                (out / name).rename(moving / name)
+        moving.rename(aside)
     try:
         yield
-    except training.Interrupted:
+    except (training.Interrupted, Stopped, OSError):
         raise
     except Exception:
         _remove_run(out)
-        for path in aside.iterdir():
-            path.rename(out / path.name)
-        aside.rmdir()
+        _put_back(aside.rename(moving), out)
         raise
+
+
+def _put_back(moving: Path, out: Path) -> None:
+    for path in moving.iterdir():
+        path.rename(out / path.name)
+    moving.rmdir()
+
+
+def _settle(out: Path) -> None:
+    """Ends what a call that was killed had begun with the run that it replaced."""
+    if (out / _MOVING).exists():
+        _put_back(out / _MOVING, out)
+    elif (out / _REPLACED).exists() and (out / bundle.FILE).exists():
+        shutil.rmtree(out / _REPLACED)
+        shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
 def _remove_run(out: Path) -> None:

@@ -27,7 +27,7 @@ from finecorr.data.records import read_record, write_record
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
-from finecorr.files import check_folder, replacing
+from finecorr.files import check_folder, remove_temporary, replacing
 from finecorr.models.frozen import FEATURES
 from finecorr.models.training import TrainingOptions
 from finecorr.runs import (
@@ -122,6 +122,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
             metrics, rank_losses(measured, splits.average), of_target, notes=notes
         )
     comparison = Comparison(findings, suspects, failures, table.within_column)
+    remove_temporary(options.out)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
     write_record(options.out / RESULTS, pd.concat(results))

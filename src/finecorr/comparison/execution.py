@@ -19,14 +19,17 @@ from finecorr import runs
 from finecorr.comparison.plan import Run
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
+from finecorr.files import refusal
 from finecorr.models.frozen import frozen_features
+from finecorr.models.stopping import Held
 from finecorr.models.training import Interrupted, epochs_done, new_regressor
 
 LOG = "log.txt"
 _POLL_SECONDS = 0.5
 _FAILED = 1
 _USER_ERROR = 2
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""The exit code of a training after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     Raises:
         Interrupted: Ctrl-C; every training has saved its last whole epoch.
         InputError: the executor cannot be had.
+        OSError: what the system refuses; the trainings are stopped as by Ctrl-C.
     """
     waiting = [run for run in todo if not run.finished]
     if not waiting:
@@ -71,9 +75,11 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
     epochs = sum(run.training.epochs for run in waiting)
     done = 0
     bar = tqdm(total=epochs, unit="epoch", desc="compare", disable=None)
-    with bar as progress, executor as start:
+    # A signal between the start of a training and its place in `slots` would lose it.
+    with bar as progress, executor as start, Held() as held:
         try:
             while waiting or slots:
+                held.check()
                 for slot in range(workers):
                     if slot not in slots and waiting:
                         run = waiting.pop(0)
@@ -92,11 +98,13 @@ def execute(todo: Sequence[Run], workers: int, executor: Executor) -> list[Failu
                 running = [run for _, run in slots.values()]
                 progress.n = done + sum(epochs_done(_text(log_of(run))) for run in running)
                 progress.set_postfix_str(", ".join(run.name for run in running))
-        except KeyboardInterrupt as stop:
+        except (KeyboardInterrupt, OSError) as stop:
             for training, _ in slots.values():
                 training.interrupt()
             for training, _ in slots.values():
                 training.join()
+            if isinstance(stop, OSError):
+                raise
             raise Interrupted("; the same command goes on from here") from stop
     return failures
 
@@ -127,8 +135,11 @@ def train(run: Run, threads: int) -> int:
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return _USER_ERROR
+        except OSError as error:
+            print(f"error: {refusal(error)}", file=sys.stderr)
+            return _USER_ERROR
         except (Interrupted, KeyboardInterrupt):
-            return _INTERRUPTED
+            return INTERRUPTED
         except Exception:
             traceback.print_exc()
             return _FAILED

@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.context import (
     ForkServerContext,
     ForkServerProcess,
@@ -18,7 +20,7 @@ from multiprocessing.context import (
 
 import torch
 
-from finecorr.comparison.execution import train
+from finecorr.comparison.execution import INTERRUPTED, train
 from finecorr.comparison.plan import Run
 
 
@@ -31,7 +33,14 @@ def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
 
     def start(run: Run, slot: int) -> _Process:
         process = context.Process(target=_train, args=(run, _device(slot), threads))
-        process.start()
+        # Which would let Ctrl-C through again.
+        resource_tracker.ensure_running()
+        # Ctrl-C in a terminal is for all processes: these must not hear it while they begin.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Process(process)
 
     yield start
@@ -56,7 +65,10 @@ class _Process:
         return self.process.exitcode is not None
 
     def reason(self) -> str | None:
-        return None
+        code = self.process.exitcode
+        if code is None or code >= 0:
+            return None
+        return f"it was killed ({signal.Signals(-code).name}), as where memory runs out"
 
     def interrupt(self) -> None:
         if self.process.pid is not None and self.process.is_alive():
@@ -77,6 +89,22 @@ def _device(slot: int) -> str | None:
 
 def _train(run: Run, device: str | None, threads: int) -> None:
     os.setpgrp()  # Ctrl-C is for the process that started this one, which passes it on
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    sys.exit(train(run, threads))
+    try:
+        # What the parent has sent in the meantime comes now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        code = train(run, threads)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _end_with_parent() -> None:
+    """A training whose comparison was killed would write to the folder in which the next call
+    trains; every file of it is whole at any moment."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(INTERRUPTED)

@@ -22,7 +22,7 @@ from finecorr.data.frames import raise_faults, spelled
 from finecorr.data.pictures import Header
 from finecorr.data.table import ImageTable
 from finecorr.data.view import Intensity, fit_image, padded, scaled
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError, InputWarning, Stopped
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -247,7 +247,7 @@ class Images:
             return self._decode(frame)[0]
         except Exception as error:  # whatever its reader raises: it could be read at the start
             row = self._numbers[self.rows[index]]
-            raise InputError(
+            raise Stopped(
                 f"{self._source}: row {row}: {spelled(frame.path)} has changed since the start: it "
                 f"{pictures.fault_of(error)}"
             ) from error
@@ -381,4 +381,8 @@ def _side_by_side(
         done = pool.map(work, items)
         hidden = True if progress is None else None  # None: no terminal
         bar = tqdm(done, progress, len(items), leave=False, unit="image", disable=hidden)
-        return dict(zip(items, bar, strict=True))
+        try:
+            return dict(zip(items, bar, strict=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all of them
+            raise

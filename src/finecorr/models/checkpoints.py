@@ -68,5 +68,11 @@ class WholeFiles(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch ends its archive all the same, and that error hides why it was not written.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise

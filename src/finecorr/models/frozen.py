@@ -23,7 +23,7 @@ from finecorr.data.images import ImageOptions, Images
 from finecorr.data.module import prediction_loader
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
-from finecorr.files import replacing
+from finecorr.files import remove_temporary, replacing
 from finecorr.models import networks
 from finecorr.models.regressor import Regressor
 
@@ -89,6 +89,7 @@ def frozen_features(
         for other in others:
             shutil.rmtree(other)
         own.mkdir(parents=True, exist_ok=True)
+        remove_temporary(own)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # torch's annotations do not know the form with the memory format.
         computing: Regressor = regressor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

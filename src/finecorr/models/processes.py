@@ -109,11 +109,6 @@ def place_of(devices: int, nodes: int, strategy: Sharing) -> Place:
     return Place(trainer.global_rank, trainer.world_size)
 
 
-def is_of_another_process(error: RuntimeError) -> bool:
-    """Whether it says that another process of the training is gone."""
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
-
-
 def _started() -> Place | None:
     """As torchrun, or SLURM's srun, says it; None if it was neither."""
     known = os.environ

@@ -1,40 +1,57 @@
-"""Ctrl-C while a model trains."""
+"""Ctrl-C while a model trains, and what else stops it from outside."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
+import torch.distributed as dist
+
+from finecorr.errors import Stopped
 
 
-class StopBetweenSteps(L.Callback):
-    """While it is entered, Ctrl-C, or SIGTERM where that does the same, takes effect between two
-    steps; a second one at once.
-
-    In the middle of one, it may leave a log half written, whose thread then waits for ever. All
-    processes of a training stop at the same step.
-    """
+class Held:
+    """While it is entered, Ctrl-C, or SIGTERM where that does the same, takes effect in `check`
+    only; a second one at once."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self.asked = False
         self._before: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
-            return  # which alone is told of signals
+            return self  # the main thread alone is told of signals
         for number in (signal.SIGINT, signal.SIGTERM):
             handler = signal.getsignal(number)
             if callable(handler):
                 self._before[number] = handler
                 signal.signal(number, self._ask)
+        return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if there was one."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class StopBetweenSteps(Held, L.Callback):
+    """Held, but between two steps, which are the same in all processes of a training: in the middle
+    of one, Ctrl-C may leave a log half written, whose thread then waits for ever."""
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._stop(trainer)
@@ -49,11 +66,45 @@ class StopBetweenSteps(L.Callback):
     def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
         self._stop(trainer)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
-        self._asked = True
-
     def _stop(self, trainer: L.Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
-            raise KeyboardInterrupt
+        self.asked = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
+        self.check()
+
+
+@contextmanager
+def writing_logs(folder: Path) -> Iterator[None]:
+    """Names the folder where the system refuses to write what nobody else names, and says it once:
+    TensorBoard writes in a thread, whose error is raised again in this one."""
+    before = threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not issubclass(args.exc_type, OSError):
+            before(args)
+
+    threading.excepthook = hook
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(folder)
+        raise
+    finally:
+        threading.excepthook = before
+
+
+def stopped_by(error: RuntimeError) -> Stopped | None:
+    """The error in words, where torch reports that another process of the training has ended."""
+    said = str(error)
+    if isinstance(error, dist.DistError) or "gloo" in said:
+        return Stopped("a process of the training ended: see what it said, or what the system logs")
+    if "DataLoader worker" not in said:
+        return None
+    if "shared memory" in said or "shm" in said:
+        return Stopped(
+            "a process of --loading-workers was killed, as there is too little shared memory: give "
+            "the machine, or its container, more (--shm-size), or use --loading-workers 0"
+        )
+    return Stopped(
+        "a process of --loading-workers was killed, as where memory runs out: use fewer, or a "
+        "lower --cache-mb"
+    )

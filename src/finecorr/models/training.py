@@ -31,12 +31,11 @@ from finecorr.models.processes import (
     ALONE,
     Place,
     Sharing,
-    is_of_another_process,
     trainer_options,
 )
 from finecorr.models.quiet import quiet
 from finecorr.models.regressor import Architecture, Regressor, features_of
-from finecorr.models.stopping import StopBetweenSteps
+from finecorr.models.stopping import StopBetweenSteps, stopped_by, writing_logs
 
 LOGS = "logs"
 MAX_SEED = 2**32 - 1
@@ -340,7 +339,10 @@ def train(
 
     Raises:
         Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
-        InputError: it diverged, or an image can no longer be read.
+        InputError: it diverged.
+        finecorr.errors.Stopped: an image can no longer be read, or a process that loads images was
+            killed; it goes on as after Ctrl-C.
+        OSError: what the system refuses, as where a disk is full; it goes on in the same way.
     """
     regressor.standardise_targets(data.training_targets())
     backbone = regressor.backbone
@@ -381,7 +383,8 @@ def train(
     # is the best on a few validation samples is chance.
     if options.patience > 0:
         chosen = Checkpoint(folder, "best", best=True)
-        callbacks += [chosen, Patience(options.patience)]
+        # Before `last`, which says what the best epoch is, that of its own epoch among them.
+        callbacks = [chosen, *callbacks, Patience(options.patience)]
     curves = CSVLogger(folder, LOGS)
     with quiet():
         trainer = L.Trainer(
@@ -405,7 +408,7 @@ def train(
             deterministic="warn",
         )
         try:
-            with stop:
+            with stop, writing_logs(folder / LOGS):
                 trainer.fit(
                     module,
                     datamodule=data,
@@ -414,10 +417,11 @@ def train(
                 )
         except InputError as error:
             # A process that loads images hands its error on with its traceback before it.
-            raise InputError(str(error).rpartition("errors.InputError: ")[2].strip()) from error
+            said = re.split(r"errors\.(?:InputError|Stopped): ", str(error))[-1].strip()
+            raise type(error)(said) from error
         except RuntimeError as error:
-            if is_of_another_process(error):
-                raise InputError("a process of the training ended: see what it said") from error
+            if (stopped := stopped_by(error)) is not None:
+                raise stopped from error
             raise
         except (KeyboardInterrupt, SystemExit) as end:
             # Lightning ends the process on Ctrl-C.
