@@ -202,3 +202,34 @@ def test_what_is_refused(
     assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("executor", ["processes", "ray"])
+def test_each_training_of_a_comparison_has_its_devices(
+    executor: str, arguments: list[str], tmp_path: Path
+) -> None:
+    """Interrupted while it trains, it goes on to what it would have been."""
+    if executor == "ray":
+        pytest.importorskip("ray")
+    losses = ["--losses", "pearson", "--folds", "2", "--seeds", "1", "--executor", executor]
+    command = [*COMMAND, "compare", *arguments[1:], *losses, "--devices", "2", "--epochs", "60"]
+    out = tmp_path / "comparison"
+    process = start([*command, "--out", str(out)])
+    run = out / "runs" / "pearson" / "fold-1" / "seed-0"
+    while not (run / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    ((code, _, error),) = ended([process])
+    assert code == 130, error
+    assert not (run / "model.safetensors").exists()
+    ((code, _, error),) = ended([start([*command, "--out", str(out)])])
+    assert code == 0, error
+    log = run.with_suffix(".log.txt").read_text()
+    assert "epoch 1/60" not in log
+    assert log.count("epoch 60/60") == 1
+    again = tmp_path / "run"
+    flags = ["train", "--config", str(run.with_suffix(".yaml")), "--out", str(again)]
+    ((code, _, error),) = ended([start([*COMMAND, *flags])])
+    assert code == 0, error
+    assert (again / "predictions.csv").read_bytes() == (run / "predictions.csv").read_bytes()

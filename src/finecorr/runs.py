@@ -293,6 +293,11 @@ def _loads(images: Inputs) -> bool:
     return isinstance(images, Images) and not images.in_memory
 
 
+def write_config(path: Path, table_options: TableOptions, *options: Any) -> None:
+    """What `finecorr train --config` reads, of the options of `train`."""
+    _write_text(path, _yaml(_config(absolute(table_options), *options)))
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """What `train` was called with, flat as the flags are; empty where the run does not say it.
 

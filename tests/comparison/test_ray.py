@@ -18,6 +18,7 @@ from finecorr.comparison.processes import processes
 from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
 from finecorr.data.table import TableOptions
+from finecorr.errors import InputError
 from finecorr.models.training import TrainingOptions
 
 ray = pytest.importorskip("ray")
@@ -92,7 +93,7 @@ def test_the_same_numbers_as_in_a_process_though_other_trainings_fail(
     faulty = replace(faulty, data=replace(faulty.data, augmentation=Faulty()))
     elsewhere = first_run(out, Path("elsewhere.csv"), 3)
 
-    failures = execute([fatal, faulty, elsewhere, good], WORKERS, ray_tasks(WORKERS))
+    failures = execute([fatal, faulty, elsewhere, good], WORKERS, ray_tasks(WORKERS, 1))
     reasons = {failure.run.seed: failure.reason for failure in failures}
     assert set(reasons) == {1, 2, 3}
     assert "worker died" in reasons[1]
@@ -133,3 +134,10 @@ def test_what_a_training_asks_for(
     nodes: list[dict[str, float]], workers: int, cores_and_gpus: tuple[int, int]
 ) -> None:
     assert share(nodes, workers) == cores_and_gpus
+
+
+def test_what_a_training_on_several_devices_asks_for() -> None:
+    nodes = [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}, {"CPU": 64.0}]
+    assert share(nodes, 2, 4) == (8, 4)
+    with pytest.raises(InputError, match="no node of the cluster has more than 8"):
+        share(nodes, 2, 9)

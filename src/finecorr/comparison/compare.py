@@ -95,7 +95,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     check_same_table([run.folder for run in runs], table, training.weights)
     for run in {run.split: run for run in runs}.values():
         split_rows(table, run.options, run.training.seed)
-    failures = execute(runs, options.workers, _executor(options))
+    failures = execute(runs, options.workers, _executor(options, training.devices))
     finished = [run for run in runs if run.finished]
     if not finished:
         raise InputError(f"every training failed; the first: {explain(failures[0])}")
@@ -164,12 +164,12 @@ def _latex(found: pages.Findings) -> str:
     return f"{table_text(found.metrics, 'latex')}{ranks}"
 
 
-def _executor(options: ComparisonOptions) -> Executor:
+def _executor(options: ComparisonOptions, devices: int) -> Executor:
     if options.executor == "ray":
         # Not before it is asked for: Ray is an extra.
         from finecorr.comparison.ray_tasks import ray_tasks
 
-        return ray_tasks(options.workers)
+        return ray_tasks(options.workers, devices)
     return processes(options.workers)
 
 

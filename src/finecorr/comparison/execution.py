@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
@@ -129,8 +131,10 @@ def train(run: Run, threads: int) -> int:
         os.dup2(log.fileno(), 2)
         data = run.data
         options = replace(run.options, resume=run.started)
+        parts = (data.table, data.images, data.augmentation, run.training, options)
         try:
-            parts = (data.table, data.images, data.augmentation, run.training, options)
+            if run.training.processes > 1:
+                return _train_as_command(run, threads, *parts)
             runs.train(*parts, features=run.features)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -144,6 +148,22 @@ def train(run: Run, threads: int) -> int:
             traceback.print_exc()
             return _FAILED
     return 0
+
+
+def _train_as_command(run: Run, threads: int, *parts: Any) -> int:
+    """Which Lightning starts once more for each further device."""
+    flags = run.folder.with_suffix(".yaml")
+    runs.write_config(flags, *parts)
+    command = [sys.executable, "-m", "finecorr", "train", "--config", str(flags)]
+    command += ["--out", str(run.folder), *(["--resume"] if run.started else [])]
+    threads = max(1, threads // run.training.processes)
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    try:
+        while process.poll() is None:
+            time.sleep(_POLL_SECONDS)  # Ray's Ctrl-C is not heard in a wait.
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+    return process.wait()
 
 
 def last_line(text: str) -> str:

@@ -73,7 +73,9 @@ class ComparisonOptions:
     )
     workers: int = field(
         default=1,
-        metadata={"help": "trainings side by side: each has a GPU, or its share of the cores"},
+        metadata={
+            "help": "trainings side by side: each has --devices GPUs, or its share of the cores"
+        },
     )
     executor: Literal["processes", "ray"] = field(
         default="processes",
@@ -188,6 +190,8 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
     """
     options.check()
     splits = splitting(options, data.table)
+    if training.num_nodes > 1:
+        raise InputError("each training of a comparison is on one node: leave out --num-nodes")
     for flag, count in ("--seeds", options.seeds), ("--repeats", options.repeats or 1):
         if training.seed + count - 1 > MAX_SEED:
             raise InputError(f"--seed {training.seed} and {flag} {count} end above {MAX_SEED}")

@@ -26,13 +26,14 @@ from finecorr.comparison.plan import Run
 
 @contextmanager
 def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
-    """Each has its share of the processor's cores and, where there are GPUs, one of these."""
+    """Each has its share of the processor's cores and of the GPUs, where there are some."""
     # Of what this process may use, which can be less than the machine has.
     threads = max(1, torch.get_num_threads() // workers)
     context = _context()
 
     def start(run: Run, slot: int) -> _Process:
-        process = context.Process(target=_train, args=(run, _device(slot), threads))
+        devices = _devices(slot, run.training.devices)
+        process = context.Process(target=_train, args=(run, devices, threads))
         # Which would let Ctrl-C through again.
         resource_tracker.ensure_running()
         # Ctrl-C in a terminal is for all processes: these must not hear it while they begin.
@@ -78,20 +79,21 @@ class _Process:
         self.process.join()
 
 
-def _device(slot: int) -> str | None:
-    """The GPU for a slot, as CUDA_VISIBLE_DEVICES names it."""
+def _devices(slot: int, count: int) -> str | None:
+    """The GPUs for a slot, as CUDA_VISIBLE_DEVICES names them."""
     if not torch.cuda.is_available():
         return None
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     known = names.split(",") if names else [str(i) for i in range(torch.cuda.device_count())]
-    return known[slot % len(known)]
+    count = min(count, len(known))  # What is too much, the training says.
+    return ",".join(known[(slot * count + i) % len(known)] for i in range(count))
 
 
-def _train(run: Run, device: str | None, threads: int) -> None:
+def _train(run: Run, devices: str | None, threads: int) -> None:
     os.setpgrp()  # Ctrl-C is for the process that started this one, which passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     try:
         # What the parent has sent in the meantime comes now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
@@ -103,8 +105,8 @@ def _train(run: Run, device: str | None, threads: int) -> None:
 
 def _end_with_parent() -> None:
     """A training whose comparison was killed would write to the folder in which the next call
-    trains; every file of it is whole at any moment."""
+    trains, as would the processes that it has started; every file is whole at any moment."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os._exit(INTERRUPTED)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -22,15 +22,15 @@ _STOP_SECONDS = 30.0
 
 
 @contextmanager
-def ray_tasks(workers: int) -> Iterator[Callable[[Run, int], _Task]]:
-    """Each asks for a GPU or, in a cluster that has none, for its share of the cores.
+def ray_tasks(workers: int, devices: int) -> Iterator[Callable[[Run, int], _Task]]:
+    """Each asks for its GPUs or, in a cluster that has none, for its share of the cores.
 
     Raises:
         InputError: there is no connection to the cluster.
     """
     with _cluster():
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
-        cpus, gpus = share([node["Resources"] for node in nodes if node["Alive"]], workers)
+        cpus, gpus = share([node["Resources"] for node in nodes if node["Alive"]], workers, devices)
         # One call: a process that prints to the log of a training is not for another.
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0, max_calls=1)(_train)
 
@@ -83,11 +83,18 @@ def _cluster() -> Iterator[None]:
         ray.shutdown()  # ends a cluster only if `init` has started it
 
 
-def share(nodes: list[dict[str, Any]], workers: int) -> tuple[int, int]:
-    """The cores and GPUs for a training: no more than some node has, so that it can start."""
-    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
-    if with_gpus:
-        return min(int(node.get("CPU", 0) // node["GPU"]) for node in with_gpus), 1
+def share(nodes: list[dict[str, Any]], workers: int, devices: int = 1) -> tuple[int, int]:
+    """The cores and GPUs for a training: no more than some node has, so that it can start.
+
+    Raises:
+        InputError: no node has as many GPUs as it needs.
+    """
+    gpus = max((int(node.get("GPU", 0)) for node in nodes), default=0)
+    if 0 < gpus < devices:
+        raise InputError(f"--devices {devices}, but no node of the cluster has more than {gpus}")
+    if gpus:
+        able = [node for node in nodes if node.get("GPU", 0) >= devices]
+        return min(int(devices * node.get("CPU", 0) // node["GPU"]) for node in able), devices
     cores = [int(node.get("CPU", 0)) for node in nodes]
     return max(1, min(sum(cores) // workers, max(cores))), 0
 
