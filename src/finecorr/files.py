@@ -118,7 +118,7 @@ def half_moved(folder: Path) -> bool:
 def _unmoved(place: Path, folder: Path, whole: bool) -> Path:
     """The temporary folder for a folder; another name when all is in it. By the folder's name, so
     that the next call finds it."""
-    return place / f".{_digest(str(folder.absolute()))}{'.whole' if whole else ''}"
+    return place / f".{_digest(str(folder.resolve()))}{'.whole' if whole else ''}"
 
 
 def _withdraw(folder: Path, into: Path, sets: Mapping[str, Collection[str]]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ from numpy.typing import NDArray
 
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS, interrupted
 from finecorr.cli import main
+from finecorr.comparison.processes import _Process
 from finecorr.data.corruption import replace_labels
 from finecorr.evaluation.within import correlation_within_groups
 
@@ -266,3 +271,32 @@ def test_suspects_of_a_run(
 
 def phantom_labels(phantoms: Path) -> NDArray[np.float64]:
     return pd.read_csv(phantoms)[TARGET].to_numpy()
+
+
+def test_a_training_ends_with_its_comparison() -> None:
+    """Killed, this one cannot stop it; and the next call trains in the same folder."""
+    code = (
+        "import multiprocessing, time\n"
+        "from finecorr.comparison.processes import _end_with_parent\n"
+        "multiprocessing.get_context('fork').Process(target=_end_with_parent).start()\n"
+        "print('started', flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "started\n"
+    parent.kill()
+    # The pipe is open as long as one of them is there.
+    assert parent.communicate(timeout=60)[0] == ""
+
+
+def test_a_killed_training_says_so() -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=time.sleep, args=(300,))
+    process.start()
+    assert _Process(process).reason() is None
+    process.kill()
+    process.join()
+    reason = _Process(process).reason()
+    assert reason is not None
+    assert "killed (SIGKILL)" in reason
