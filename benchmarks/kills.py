@@ -101,8 +101,6 @@ COMPARED = (
     *("report.html", *(f"{RUN_OF_COMPARISON}/{name}" for name in TRAINED)),
 )
 
-# A training in two processes is one more job: the flags with "--devices 2", and the same phases,
-# with "KILL child" for the second process.
 JOBS = (
     Job(
         "train",
@@ -132,6 +130,19 @@ JOBS = (
             (FIRST, ("KILL child",)),
             (EPOCHS, ("KILL", "KILL child", "TERM", "INT group")),
             (CALIBRATION, ("KILL",)),
+        ),
+    ),
+    Job(
+        "train, two processes",
+        (*TRAIN, "--batch-size", "8", "--devices", "2"),
+        TRAINED,
+        MODEL,
+        (
+            (FIRST, ("KILL", "KILL child", "INT group")),
+            (EPOCHS, ("KILL", "KILL child", "TERM", "INT group")),
+            (CHECKPOINT, ("KILL",)),
+            (CALIBRATION, ("KILL", "KILL child", "INT group")),
+            (FIGURES, ("KILL", "TERM")),
         ),
     ),
     Job(

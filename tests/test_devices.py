@@ -211,11 +211,11 @@ def test_each_training_of_a_comparison_has_its_devices(
     """Interrupted while it trains, it goes on to what it would have been."""
     if executor == "ray":
         pytest.importorskip("ray")
-    losses = ["--losses", "pearson", "--folds", "2", "--seeds", "1", "--executor", executor]
+    losses = ["--losses", "pearson", "--repeats", "1", "--seeds", "1", "--executor", executor]
     command = [*COMMAND, "compare", *arguments[1:], *losses, "--devices", "2", "--epochs", "60"]
     out = tmp_path / "comparison"
     process = start([*command, "--out", str(out)])
-    run = out / "runs" / "pearson" / "fold-1" / "seed-0"
+    run = out / "runs" / "pearson" / "repeat-1" / "seed-0"
     while not (run / "checkpoints" / "last.ckpt").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

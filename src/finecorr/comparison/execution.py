@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -162,7 +161,7 @@ def _train_as_command(run: Run, threads: int, *parts: Any) -> int:
         while process.poll() is None:
             time.sleep(_POLL_SECONDS)  # Ray's Ctrl-C is not heard in a wait.
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # As good as Ctrl-C, which those whom Ray has started ignore.
     return process.wait()
 
 
