@@ -55,7 +55,8 @@ def compared(way: str, loss: str, table: Path, out: Path) -> dict[str, object]:
     folder = out / f"{loss}, {way}"
     done, began = folder / "seconds.txt", time.monotonic()
     if not done.exists():
-        flags = [*FLAGS, *(WAYS | LONGER)[way], "--losses", loss, "--out", str(folder / "comparison")]
+        flags = [*FLAGS, *(WAYS | LONGER)[way], "--losses", loss]
+        flags += ["--out", str(folder / "comparison")]
         code = finecorr(["compare", str(table), "--image-root", str(out / "images"), *flags])
         if code:
             sys.exit(code)
