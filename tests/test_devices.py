@@ -168,6 +168,7 @@ def test_it_goes_on_after_an_interruption(
     [
         ([], "2 processes were started, but --devices 1 and --num-nodes 1 make 1"),
         (["--devices", "2", "--patience", "1", "--split-fractions", "0.7", "0", "0.3"], "needs va"),
+        (["--devices", "2", "--learning-rate", "1e30", "--overwrite"], "the training diverged"),
     ],
 )
 def test_a_mistake_is_said_once(
@@ -178,7 +179,7 @@ def test_a_mistake_is_said_once(
     assert [code for code, *_ in results] == [2, 2]
     assert errors.count(words) == 1
     assert "Traceback" not in errors
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(

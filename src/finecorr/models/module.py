@@ -19,9 +19,15 @@ from finecorr.losses import Loss
 from finecorr.models.regressor import Regressor
 from finecorr.pieces import in_pieces
 
-_DIVERGED = "the training diverged: try a lower --learning-rate"
 _IN_A_ROW = 20
 """Steps that may be skipped; a training that has diverged skips all."""
+
+
+class Diverged(InputError):
+    """The weights, or the losses of many steps, are no finite numbers; in all processes alike."""
+
+    def __init__(self) -> None:
+        super().__init__("the training diverged: try a lower --learning-rate")
 
 
 class RegressionModule(L.LightningModule):
@@ -126,7 +132,7 @@ class RegressionModule(L.LightningModule):
             self.skipped += 1
             self._skipped_in_a_row += 1
             if self._skipped_in_a_row >= _IN_A_ROW:
-                raise InputError(_DIVERGED)
+                raise Diverged
             return {"loss": loss}
         self._skipped_in_a_row = 0
         if not self.loss.fixes_scale and self.trainer.enable_validation:
@@ -172,12 +178,12 @@ class RegressionModule(L.LightningModule):
         self._predictions.reset()
         self._targets.reset()
         if not np.isfinite(prediction).all():
-            raise InputError(_DIVERGED)
+            raise Diverged
         self.log_dict(_validation(prediction, target))
 
     def on_train_epoch_end(self) -> None:
         if not all(torch.isfinite(value).all() for value in self.regressor.state_dict().values()):
-            raise InputError(_DIVERGED)
+            raise Diverged
 
     def configure_optimizers(self) -> Any:
         regressor, rates = self.regressor, [self._learning_rate]

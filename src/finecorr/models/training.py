@@ -23,7 +23,7 @@ from finecorr.data.module import ImageDataModule
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
-from finecorr.models.module import RegressionModule
+from finecorr.models.module import Diverged, RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
 from finecorr.models.prediction import calibrate
@@ -415,6 +415,9 @@ def train(
                     ckpt_path=last.file if data.first_epoch else None,
                     weights_only=True,
                 )
+        except Diverged:
+            with place.the_same_in_all():
+                raise
         except InputError as error:
             # A process that loads images hands its error on with its traceback before it.
             said = re.split(r"errors\.(?:InputError|Stopped): ", str(error))[-1].strip()
@@ -428,7 +431,7 @@ def train(
             if not place.leads:
                 raise SystemExit from end
             raise Interrupted from end
-        if module.skipped:
+        if module.skipped and place.leads:
             warnings.warn(
                 f"{module.skipped} of {trainer.global_step} steps were skipped, as the loss was no "
                 "finite number",
