@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 
 from finecorr.errors import InputError
 from finecorr.models.quiet import quiet
+from finecorr.models.stopping import stopped_by
 
 Sharing = Literal["ddp", "fsdp"]
 
@@ -35,11 +36,18 @@ class Place(NamedTuple):
         return values[self.rank :: self.processes]
 
     def gathered(self, values: Any) -> list[Any]:
-        """Those of all processes."""
+        """Those of all processes.
+
+        Raises:
+            Stopped: another one has ended.
+        """
         if self.processes == 1:
             return [values]
         found: list[Any] = [None] * self.processes
-        dist.all_gather_object(found, values)
+        try:
+            dist.all_gather_object(found, values)
+        except RuntimeError as error:
+            raise (stopped_by(error) or error) from error
         return found
 
     @contextmanager
