@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -114,7 +116,17 @@ def place_of(devices: int, nodes: int, strategy: Sharing) -> Place:
     options = trainer_options(devices, nodes, strategy)
     with quiet():
         trainer = L.Trainer(**options, logger=False, enable_checkpointing=False)
+    if started is None and trainer.local_rank > 0:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     return Place(trainer.global_rank, trainer.world_size)
+
+
+def _end_with(parent: int) -> None:
+    """Ends a process that Lightning has started when the one is killed that started it: it would
+    wait for that one for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _started() -> Place | None:

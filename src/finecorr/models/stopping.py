@@ -31,12 +31,16 @@ class Held:
             handler = signal.getsignal(number)
             if callable(handler):
                 self._before[number] = handler
-                signal.signal(number, self._ask)
+        self._listen()
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _listen(self) -> None:
+        for number in self._before:
+            signal.signal(number, self._ask)
 
     def check(self) -> None:
         """Raises KeyboardInterrupt if there was one."""
@@ -52,6 +56,11 @@ class Held:
 class StopBetweenSteps(Held, L.Callback):
     """Held, but between two steps, which are the same in all processes of a training: in the middle
     of one, Ctrl-C may leave a log half written, whose thread then waits for ever."""
+
+    def on_train_start(self, *_: Any) -> None:
+        # Lightning's own handler of SIGTERM sends to other processes in the middle of a step, which
+        # then wait for ever.
+        self._listen()
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._stop(trainer)
