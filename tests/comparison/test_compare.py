@@ -282,7 +282,12 @@ def test_a_training_ends_with_its_comparison() -> None:
         "print('started', flush=True)\n"
         "time.sleep(300)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # A training has a group of its own, of which it ends all.
+    )
     assert parent.stdout is not None
     assert parent.stdout.readline() == "started\n"
     parent.kill()
