@@ -213,7 +213,7 @@ def test_each_training_of_a_comparison_has_its_devices(
     if executor == "ray":
         pytest.importorskip("ray")
     losses = ["--losses", "pearson", "--repeats", "1", "--seeds", "1", "--executor", executor]
-    command = [*COMMAND, "compare", *arguments[1:], *losses, "--devices", "2", "--epochs", "30"]
+    command = [*COMMAND, "compare", *arguments[1:], *losses, "--devices", "2", "--epochs", "60"]
     out = tmp_path / "comparison"
     process = start([*command, "--out", str(out)])
     run = out / "runs" / "pearson" / "repeat-1" / "seed-0"
@@ -227,8 +227,8 @@ def test_each_training_of_a_comparison_has_its_devices(
     ((code, _, error),) = ended([start([*command, "--out", str(out)])])
     assert code == 0, error
     log = run.with_suffix(".log.txt").read_text()
-    assert "epoch 1/30" not in log
-    assert log.count("epoch 30/30") == 1
+    assert "epoch 1/60" not in log
+    assert log.count("epoch 60/60") == 1
     if executor == "ray":
         return
     again = tmp_path / "run"

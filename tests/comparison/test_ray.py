@@ -26,7 +26,7 @@ from finecorr.comparison.ray_tasks import ray_tasks, share  # noqa: E402
 
 # One thread for each training, whoever starts it: their number changes the last digits.
 WORKERS = max(2, os.cpu_count() or 1)
-EPOCHS = 3
+EPOCHS = 24
 TRAINED = "runs/mse/fold-1/seed-0/predictions.csv"
 
 
