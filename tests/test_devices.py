@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -190,7 +191,7 @@ def test_a_mistake_is_said_once(
         (["--num-nodes", "2"], "start the command with torchrun, or with srun"),
         (["--strategy", "fsdp"], "--average 0"),
         (["--devices", "2", "--frozen", "--weights", "pretrained"], "leave out --devices"),
-        (["--devices", "60", "--population", "0"], "60 of them share fewer validation rows"),
+        (["--devices", "60", "--population", "0"], "60 processes need an image each"),
     ],
 )
 def test_what_is_refused(
@@ -203,6 +204,22 @@ def test_what_is_refused(
     assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_are_counted_and_not_rows(
+    arguments: list[str], phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process without an image would leave the others waiting."""
+    table = pd.read_csv(phantoms)
+    number = table["filename"].str.extract(r"^(\d+)_")[0].astype(int)
+    table["split"] = np.select([number % 5 == 0, number % 5 == 1], ["test", "validation"], "train")
+    unlabelled = table.index[table["split"] == "validation"][3:]
+    table.loc[unlabelled, "head circumference (mm)"] = np.nan
+    table.to_csv(tmp_path / "table.csv", index=False)
+    flags = [*arguments[2:], "--split-column", "split", "--devices", "4"]
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["train", str(tmp_path / "table.csv"), *flags, *out]) == 2
+    assert "the validation split has 3 with a label" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("executor", ["processes", "ray"])

@@ -23,11 +23,16 @@ from test_interrupted import FLAGS, check_same
 RESUME = "the same command with --resume goes on from here"
 
 
+def limit_files(size: int) -> None:
+    """Until the end of `no_file_larger_than`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
     """As if there were no more room: what is longer cannot be written, whoever writes it."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    limit_files(size)
     try:
         yield
     finally:
@@ -69,8 +74,7 @@ def test_a_disk_that_is_full_while_it_trains(
     if size == 50:  # what is before the logs is larger than they are
 
         def limited(self: RegressionModule, *arguments: Any) -> Any:
-            limit = (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+            limit_files(size)
             return step(self, *arguments)
 
         monkeypatch.setattr(RegressionModule, "training_step", limited)
@@ -104,8 +108,7 @@ def test_a_disk_that_is_full_after_the_last_epoch(
 
     def limited(*arguments: Any) -> None:
         calibrate(*arguments)
-        limit = (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        limit_files(size)
 
     monkeypatch.setattr(training, "calibrate", limited)
     with no_file_larger_than(10**8):

@@ -231,9 +231,6 @@ def _prepared(
         raise InputError(
             "--patience needs validation rows: give --split-fractions a share for them"
         )
-    for name in ("train", "validation"):
-        if 0 < (splits == name).sum() < place.processes:
-            raise InputError(f"--devices: {place.processes} of them share fewer {name} rows")
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
@@ -273,6 +270,12 @@ def _prepared(
         workers=training_options.loading_workers if _loads(images) else 0,
         seed=training_options.seed,
     )
+    for name in ("train", "validation"):
+        if 0 < (count := len(data.indices.get(name, ()))) < place.processes:
+            raise InputError(
+                f"--devices: {place.processes} processes need an image each in every step, and the "
+                f"{name} split has {count} with a label: use fewer devices"
+            )
     return _Prepared(table_options, config, table, targets, record, regressor, data)
 
 

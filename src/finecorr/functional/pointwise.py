@@ -86,48 +86,6 @@ def huber_loss(
     return _mean(error, prediction, target, _half_log if log else None, weight, group)
 
 
-def mse_part(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    log: bool = False,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Part | None:
-    """`mse_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
-    return _part(F.mse_loss, prediction, target, _half_log if log else None, weight, group)
-
-
-def mae_part(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    log: bool = False,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Part | None:
-    """`mae_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
-    return _part(F.l1_loss, prediction, target, _log if log else None, weight, group)
-
-
-def huber_part(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    delta: float = 1.0,
-    log: bool = False,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Part | None:
-    """`huber_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
-    error = partial(F.huber_loss, delta=delta)
-    return _part(error, prediction, target, _half_log if log else None, weight, group)
-
-
-def _part(error: Callable[..., Tensor], *call: Any) -> Part | None:
-    return mean_part(partial(error, reduction="none"), *call)
-
-
 def _mean(
     error: Callable[..., Tensor],
     prediction: Tensor,
@@ -165,3 +123,24 @@ def _half_log(error: Tensor) -> Tensor:
 
 def _log(error: Tensor) -> Tensor:
     return (error + math.sqrt(LOG_EPSILON)).log()
+
+
+def _part(
+    error: Callable[..., Tensor],
+    logarithm: Callable[[Tensor], Tensor],
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    log: bool = False,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+    **options: Any,
+) -> Part | None:
+    error = partial(error, reduction="none", **options)
+    return mean_part(error, prediction, target, logarithm if log else None, weight, group)
+
+
+# Of a batch in parts; see `finecorr.functional.plain.parts`.
+mse_part = partial(_part, F.mse_loss, _half_log)
+mae_part = partial(_part, F.l1_loss, _log)
+huber_part = partial(_part, F.huber_loss, _half_log)

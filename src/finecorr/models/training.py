@@ -106,16 +106,16 @@ class TrainingOptions:
     population: int = field(
         default=0,
         metadata={
-            "help": "images of a step, of all devices together, over which the loss is taken: what "
-            "of them is more than --batch-size for a device, it takes in pieces, with the exact "
-            "gradient; 0 for one batch of each device"
+            "help": "images in a step, on all devices together: the loss is taken over these. "
+            "A device takes its share in pieces of --batch-size images, with the exact gradient of "
+            "the whole; 0 for one batch on each device"
         },
     )
     memory: int = field(
         default=64,
         metadata={
-            "help": "samples over which the loss is taken, at least: a step of fewer is filled up "
-            "with the latest ones, of which no gradient is taken; 0 for those of the step alone"
+            "help": "a step of fewer images than this is filled up with the latest ones before it, "
+            "for the loss only: no gradient is taken of these; 0 for none"
         },
     )
     learning_rate: float = field(
@@ -157,8 +157,8 @@ class TrainingOptions:
     strategy: Sharing = field(
         default="ddp",
         metadata={
-            "help": "ddp: each device has the whole model; fsdp: a share of it, for models that "
-            "are too large for one"
+            "help": "ddp: each device has the whole model; fsdp: each has a part of it, for models "
+            "that are too large for one device"
         },
     )
 

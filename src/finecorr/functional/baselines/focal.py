@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from functools import partial
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -71,36 +72,6 @@ def focal_mse_loss(
     return _mean(_squared(activation, beta, gamma), prediction, target, weight, group)
 
 
-def focal_mae_part(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    activation: Activation = "sigmoid",
-    beta: float = 0.2,
-    gamma: float = 1.0,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Part | None:
-    """`focal_mae_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
-    error = _absolute(activation, beta, gamma)
-    return mean_part(error, prediction, target, None, weight, group)
-
-
-def focal_mse_part(
-    prediction: Tensor,
-    target: Tensor,
-    *,
-    activation: Activation = "sigmoid",
-    beta: float = 0.2,
-    gamma: float = 1.0,
-    weight: Tensor | None = None,
-    group: Tensor | None = None,
-) -> Part | None:
-    """`focal_mse_loss` of a batch in parts; see `finecorr.functional.plain.parts`."""
-    error = _squared(activation, beta, gamma)
-    return mean_part(error, prediction, target, None, weight, group)
-
-
 def _absolute(activation: Activation, beta: float, gamma: float) -> _Error:
     def errors(prediction: Tensor, target: Tensor) -> Tensor:
         error = (prediction - target).abs()
@@ -135,3 +106,20 @@ def _mean(
     batch = populations(prediction, target, weight, group)
     mean = batch.mean(error(batch.prediction, batch.target))
     return batch.average(mean, batch.sum(batch.weight) > 0)
+
+
+def _part(
+    errors: Callable[..., _Error],
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    weight: Tensor | None = None,
+    group: Tensor | None = None,
+    **options: Any,
+) -> Part | None:
+    return mean_part(errors(**options), prediction, target, None, weight, group)
+
+
+# Of a batch in parts; see `finecorr.functional.plain.parts`.
+focal_mae_part = partial(_part, _absolute)
+focal_mse_part = partial(_part, _squared)
