@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 import jsonargparse
 from jsonargparse import ActionYesNo, Namespace
 
-from finecorr import demo, inference, losses, runs
+from finecorr import demo, evaluating, losses, predicting, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
 from finecorr.comparison.plan import ComparisonOptions, Data
 from finecorr.comparison.suspects import find_suspects
@@ -217,14 +217,14 @@ def _evaluate(calls: Sequence[Namespace]) -> None:
     if len(tables) > 1:
         print(f"{text(evaluate_tables(run, tables, out, **how))}written to {out}")
         return
-    evaluation, left_out = inference.evaluate(run, tables[0], out, **how)
+    evaluation, left_out = evaluating.evaluate(run, tables[0], out, **how)
     if left_out:
         print(f"left out: {left_out} rows of subjects that training or validation have seen")
     print(f"{evaluation.summary()}\nwritten to {options.out}")
 
 
 def _predict(options: Namespace) -> None:
-    predictions = inference.predict(
+    predictions = predicting.predict(
         Path(options.run),
         _overrides(options),
         Path(options.out),
@@ -446,7 +446,7 @@ def _add_task(parser: ArgumentParser) -> None:
 def _add_per(parser: ArgumentParser, more: str) -> None:
     parser.add_argument(
         "--predict-per",
-        type=inference.Per,
+        type=predicting.Per,
         default="row",
         help=f"'subject' for the mean prediction of each subject, {more}",
     )

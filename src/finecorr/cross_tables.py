@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from finecorr import inference
 from finecorr.data.records import write_record
 from finecorr.errors import InputError
+from finecorr.evaluating import EVALUATION, evaluate
 from finecorr.evaluation.report.verdict import interval_text, measure_text
 from finecorr.files import all_or_none, check_folder, half_moved
 from finecorr.runs import METRICS
@@ -31,15 +31,15 @@ def evaluate_tables(
         tables: for each table the fields of `TableOptions` that differ from the run's, its path
             among them.
         out: folder for `tables.csv` (each measure on each table), `tables.md` (a row for each) and
-            in a folder for each table what `finecorr.inference.evaluate` writes.
+            in a folder for each table what `finecorr.evaluating.evaluate` writes.
         overwrite: replace evaluations that are there.
-        how: `all_rows`, `mapped` and `predict_per`, as `finecorr.inference.evaluate` takes them.
+        how: `all_rows`, `mapped` and `predict_per`, as `finecorr.evaluating.evaluate` takes them.
 
     Returns:
         `table`, `images`, `left_out`, `target`, `metric`, `value`, `low` and `high`.
 
     Raises:
-        InputError: as `finecorr.inference.evaluate` raises it; nothing was written.
+        InputError: as `finecorr.evaluating.evaluate` raises it; nothing was written.
     """
     check_folder(out)
     names = _names([options["table"] for options in tables])
@@ -53,10 +53,10 @@ def evaluate_tables(
         if not unfinished and not (out / name / METRICS).exists():
             raise InputError(f"{out / name} holds no evaluation to replace: choose another --out")
     parts = []
-    sets = {TABLES: (TABLES, SUMMARY), **inference.EVALUATION}
+    sets = {TABLES: (TABLES, SUMMARY), **EVALUATION}
     with all_or_none(out, sets) as folder:
         for name, options in zip(names, tables, strict=True):
-            evaluation, left_out = inference.evaluate(run, options, folder / name, **how)
+            evaluation, left_out = evaluate(run, options, folder / name, **how)
             part = evaluation.metrics.assign(
                 table=name, images=len(evaluation.predictions), left_out=left_out
             )

@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,8 @@ from finecorr.files import check_folder, is_temporary, remove_temporary, replaci
 from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
-from finecorr.models.processes import Place, place_of
+from finecorr.models.place import Place
+from finecorr.models.processes import place_of
 from finecorr.models.regressor import Regressor
 from finecorr.models.training import TrainingOptions
 
@@ -156,7 +157,7 @@ def train(
     )
     parts = (image_options, augmentation_options, training_options, run_options)
     with place.the_same_in_all():
-        prepared = _prepared(absolute(table_options), *parts, features, place)
+        prepared = _prepared(table_options.absolute(), *parts, features, place)
     out = run_options.out
     if place.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -288,7 +289,7 @@ def differences(
 ) -> list[str]:
     """The flags in which `train` with these options would differ from the run in its folder."""
     options = (image_options, augmentation_options, training_options, run_options)
-    return _differences(run_options.out, _config(absolute(table_options), *options))
+    return _differences(run_options.out, _config(table_options.absolute(), *options))
 
 
 def _loads(images: Inputs) -> bool:
@@ -298,7 +299,7 @@ def _loads(images: Inputs) -> bool:
 
 def write_config(path: Path, table_options: TableOptions, *options: Any) -> None:
     """What `finecorr train --config` reads, of the options of `train`."""
-    _write_text(path, _yaml(_config(absolute(table_options), *options)))
+    _write_text(path, _yaml(_config(table_options.absolute(), *options)))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -317,12 +318,6 @@ def read_config(run: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InputError(f"{path} is damaged: it names no options")
     return config
-
-
-def absolute(options: TableOptions) -> TableOptions:
-    """The same from any folder, so that the run can be repeated."""
-    options = replace(options, table=options.table.absolute())
-    return replace(options, image_root=options.root.absolute())
 
 
 def _config(*options: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from finecorr.data import crops
 from finecorr.data.crops import RandomCrops, WholeImages, WithEpoch
 from finecorr.data.dataset import Batch, ImageDataset
 from finecorr.data.images import ImageOptions, Images, note_smaller
-from finecorr.data.module import prediction_loader
+from finecorr.data.loading import prediction_loader
 from finecorr.data.table import ImageTable, TableOptions, read_table
 from finecorr.errors import InputError, InputWarning
 

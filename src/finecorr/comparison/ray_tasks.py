@@ -16,7 +16,6 @@ from ray.exceptions import RayError, RayTaskError
 from finecorr.comparison.execution import last_line, log_of, train
 from finecorr.comparison.plan import Run
 from finecorr.errors import InputError
-from finecorr.runs import absolute
 
 _STOP_SECONDS = 30.0
 
@@ -101,7 +100,7 @@ def share(nodes: list[dict[str, Any]], workers: int, devices: int = 1) -> tuple[
 
 def _absolute(run: Run) -> Run:
     """As a process that was started in another folder finds it."""
-    data = replace(run.data, table=absolute(run.data.table))
+    data = replace(run.data, table=run.data.table.absolute())
     return replace(run, data=data, options=replace(run.options, out=run.folder.absolute()))
 
 

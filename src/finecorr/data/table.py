@@ -161,6 +161,11 @@ class TableOptions:
             return self.image_root
         return self.table.parent if self.layout is None else self.table
 
+    def absolute(self) -> TableOptions:
+        """The same from any folder."""
+        options = replace(self, table=self.table.absolute())
+        return replace(options, image_root=options.root.absolute())
+
     @property
     def lengths(self) -> tuple[bool, ...]:
         """For each target, whether it is a length that is learnt in pixels."""

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.images import ImageOptions, Images
-from finecorr.data.module import prediction_loader
+from finecorr.data.loading import prediction_loader
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.files import remove_temporary, replacing

@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 
 from finecorr import functional
 from finecorr.data.dataset import ImageDataset
-from finecorr.data.module import ImageDataModule, prediction_loader
+from finecorr.data.loading import prediction_loader
 from finecorr.errors import InputError
-from finecorr.models.processes import ALONE, Place
+from finecorr.models.place import ALONE, Place
 from finecorr.models.regressor import Regressor
 
 _BATCH = 64
@@ -50,13 +49,16 @@ def predict(
     return rows, predictions
 
 
-def calibrate(regressor: Regressor, data: ImageDataModule, place: Place) -> None:
-    """On the training rows, by label weights: whatever the loss, a training may end with a bias."""
-    outputs = _outputs(regressor, data.dataset, data.indices["train"], place)
+def calibrate(
+    regressor: Regressor, dataset: ImageDataset, indices: Sequence[int], place: Place
+) -> None:
+    """On the training images, by label weights: whatever the loss, a training may end with a
+    bias."""
+    outputs = _outputs(regressor, dataset, indices, place)
     scores = torch.from_numpy(outputs.scores)
-    target = regressor.standardised(torch.from_numpy(data.training_targets()))
-    weights = data.dataset.weights
-    weight = None if weights is None else torch.from_numpy(weights[data.indices["train"]])
+    target = regressor.standardised(torch.from_numpy(dataset.targets[indices]))
+    weights = dataset.weights
+    weight = None if weights is None else torch.from_numpy(weights[indices])
     believed = torch.ones_like(target)
     for _ in range(_CALIBRATION_STEPS):
         both = believed if weight is None else believed * weight[:, None]
@@ -85,7 +87,7 @@ def _outputs(
     found, own = [], place.share(indices)
     with torch.inference_mode():
         for batch in prediction_loader(dataset, own, _BATCH) if own else ():
-            batch = move_data_to_device(batch, device)
+            batch = {name: values.to(device) for name, values in batch.items()}
             scores, _ = regressor.scores(batch["image"])
             predictions = regressor.in_unit(scores) * batch["unit"]
             found.append([part.cpu().numpy() for part in (batch["index"], predictions, scores)])

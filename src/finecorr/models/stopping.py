@@ -1,4 +1,4 @@
-"""Ctrl-C while a model trains, and what else stops it from outside."""
+"""Ctrl-C while a model trains."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from types import FrameType
 from typing import Any, Self
 
 import lightning as L
-import torch.distributed as dist
-
-from finecorr.errors import Stopped
 
 
 class Held:
@@ -99,21 +96,3 @@ def writing_logs(folder: Path) -> Iterator[None]:
         raise
     finally:
         threading.excepthook = before
-
-
-def stopped_by(error: RuntimeError) -> Stopped | None:
-    """The error in words, where torch reports that another process of the training has ended."""
-    said = str(error)
-    if isinstance(error, dist.DistError) or "gloo" in said:
-        return Stopped("a process of the training ended: see what it said, or what the system logs")
-    if "DataLoader worker" not in said:
-        return None
-    if "shared memory" in said or "shm" in said:
-        return Stopped(
-            "a process of --loading-workers was killed, as there is too little shared memory: give "
-            "the machine, or its container, more (--shm-size), or use --loading-workers 0"
-        )
-    return Stopped(
-        "a process of --loading-workers was killed, as where memory runs out: use fewer, or a "
-        "lower --cache-mb"
-    )

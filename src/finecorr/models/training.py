@@ -23,19 +23,16 @@ from finecorr.data.module import ImageDataModule
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
+from finecorr.models.ended import stopped_by
 from finecorr.models.module import Diverged, RegressionModule
 from finecorr.models.networks import FeatureKind
 from finecorr.models.outliers import OutlierCount
+from finecorr.models.place import ALONE, Place
 from finecorr.models.prediction import calibrate
-from finecorr.models.processes import (
-    ALONE,
-    Place,
-    Sharing,
-    trainer_options,
-)
+from finecorr.models.processes import Sharing, trainer_options
 from finecorr.models.quiet import quiet
 from finecorr.models.regressor import Architecture, Regressor, features_of
-from finecorr.models.stopping import StopBetweenSteps, stopped_by, writing_logs
+from finecorr.models.stopping import StopBetweenSteps, writing_logs
 
 LOGS = "logs"
 MAX_SEED = 2**32 - 1
@@ -447,7 +444,7 @@ def train(
                 if name.startswith(prefix)
             }
         )
-        calibrate(regressor, data, place)
+        calibrate(regressor, data.dataset, data.indices["train"], place)
     regressor.backbone = backbone
     return Trained(regressor.eval(), outliers)
 

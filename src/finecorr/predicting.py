@@ -1,9 +1,7 @@
-"""A trained run on tables: evaluation, and predictions where nothing is known."""
+"""A trained run on tables and folders of images: predictions, from options to a file."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,111 +9,22 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
-from finecorr import bundle, pages
+from finecorr import bundle
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images, note_smaller
-from finecorr.data.names import BETWEEN, find_file, real_paths, subjects
-from finecorr.data.records import read_record, write_record
-from finecorr.data.table import SPLITS as KNOWN_SPLITS
+from finecorr.data.names import subjects
+from finecorr.data.records import write_record
 from finecorr.data.table import ImageTable, TableOptions, check_options, read_table
-from finecorr.errors import InputError, InputWarning
-from finecorr.evaluation.within import correlation_within_groups
-from finecorr.files import all_or_none, check_folder, check_writable, half_moved, remove_temporary
+from finecorr.errors import InputError
+from finecorr.files import check_writable, remove_temporary
 from finecorr.models import prediction
-from finecorr.runs import (
-    BLAND_ALTMAN,
-    CONFIG,
-    METRICS,
-    PREDICTIONS,
-    SCATTER,
-    SPLITS,
-    Evaluation,
-    absolute,
-    evaluate_predictions,
-    read_config,
-)
 
-WITHIN_GROUPS = "within_groups.csv"
-_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
-EVALUATION = {METRICS: _EVALUATION}
-"""The files of an evaluation, by the last that is written: a folder that has it has all."""
 Per = Literal["row", "subject"]
 """What there is one prediction for."""
-
-
-def evaluate(
-    run: Path,
-    overrides: dict[str, Any],
-    out: Path,
-    *,
-    all_rows: bool = False,
-    mapped: bool | None = None,
-    predict_per: Per = "row",
-    overwrite: bool = False,
-) -> tuple[Evaluation, int]:
-    """Evaluates a run's model on a table, leaving out what it was trained on.
-
-    Args:
-        run: the run folder.
-        overrides: fields of `TableOptions` that differ from the run's.
-        out: folder for `metrics.csv`, `predictions.csv`, `scatter.png`, `bland_altman.png`, the
-            page, `report.html`, and where there are groups to correlate within,
-            `within_groups.csv`, the correlations within each.
-        all_rows: also evaluate on rows of subjects that training or validation have seen.
-        mapped: also PLCC and RMSE after the logistic mapping; None for what the training did.
-        predict_per: "subject" for the mean prediction and the mean label of each subject.
-        overwrite: replace an evaluation that is in `out`.
-
-    Returns:
-        The evaluation, and how many rows were left out.
-
-    Raises:
-        InputError: the run, the table or an image is at fault; nothing was written.
-    """
-    check_folder(out)
-    there = [name for name in _EVALUATION if (out / name).exists()]
-    if there and not overwrite and not half_moved(out):
-        raise InputError(
-            f"{out} already holds {', '.join(there)}: choose another, or use --overwrite"
-        )
-    if (out / bundle.FILE).exists():
-        raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
-    if mapped is None:
-        mapped = read_config(run).get("mapped") is True
-    model = bundle.load(run)
-    options = _overridden(model.table, overrides)
-    whole = read_table(options)
-    seen = np.zeros(len(whole), dtype=np.bool_)
-    if not all_rows:
-        seen = _seen(run, whole, options, model.table)
-    keep = whole.labelled & ~seen
-    left_out = int((whole.labelled & ~keep).sum())
-    table = whole.take(np.flatnonzero(keep))
-    for column, labels in zip(
-        table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
-    ):
-        if labels < 2:
-            raise InputError(
-                f"{options.table}: {labels} labels of {column!r} are left after leaving out "
-                f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
-                "on those, too"
-            )
-    predictions = _predict(model, table, options)
-    if predict_per == "subject":
-        table, predictions = _by_subject(table, predictions)
-        whole, keep = table, np.ones(len(table), dtype=np.bool_)
-    with all_or_none(out, EVALUATION) as folder:
-        evaluation = evaluate_predictions(table, predictions, folder, mapped=mapped)
-        if table.within is not None:
-            within = _within_groups(table, table.within, predictions)
-            write_record(folder / WITHIN_GROUPS, within)
-        _write_page(folder, run, model, whole, keep, predictions, evaluation, quality=mapped)
-    return evaluation, left_out
 
 
 def predict(
@@ -151,7 +60,7 @@ def predict(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file")
     model = bundle.load(run)
-    options = _overridden(model.table, overrides)
+    options = overridden(model.table, overrides)
     if pixel_size is not None and pixel_size != "file" and not 0 < pixel_size < float("inf"):
         raise InputError(f"--pixel-size must be positive, or file, not {pixel_size}")
     if pixel_size is not None and not any(options.lengths):
@@ -166,10 +75,10 @@ def predict(
             f"{options.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
             "the files of the images say it"
         )
-    predictions = _predict(model, table, options)
+    predictions = predictions_of(model, table, options)
     if predict_per == "subject":
         rows = Counter(table.groups.tolist())
-        table, predictions = _by_subject(table, predictions)
+        table, predictions = by_subject(table, predictions)
         names = table.groups.tolist()
         frame = pd.DataFrame({"group": names, "rows": [rows[name] for name in names]})
     else:
@@ -210,7 +119,7 @@ def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per)
     return read_table(options, need_targets=False)
 
 
-def _by_subject(
+def by_subject(
     table: ImageTable, predictions: NDArray[np.float64]
 ) -> tuple[ImageTable, NDArray[np.float64]]:
     """For each subject its first row, with the means of its labels and of its predictions.
@@ -253,19 +162,7 @@ def _check_within_of_subjects(table: ImageTable, first: NDArray[np.intp]) -> Non
         )
 
 
-def _within_groups(
-    table: ImageTable, groups: NDArray[np.str_], predictions: NDArray[np.float64]
-) -> pd.DataFrame:
-    """`target`, `group`, `samples`, `PLCC`, `SRCC` and `KRCC`."""
-    parts = []
-    for i, target in enumerate(table.target_columns):
-        within = correlation_within_groups(predictions[:, i], table.targets[:, i], groups)
-        within.insert(0, "target", target)
-        parts.append(within)
-    return pd.concat(parts)
-
-
-def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
+def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
     """The options of the training with others in their place.
 
     Another table has its own root, format, groups to correlate within and opinions, as has another
@@ -283,7 +180,7 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
         implied |= {"group_column": None, "group_pattern": None}
     if "frame_column" in overrides or "all_frames" in overrides:
         implied |= {"frame_column": None, "all_frames": False}
-    options = absolute(replace(trained, **{**implied, **overrides}))
+    options = replace(trained, **{**implied, **overrides}).absolute()
     check_options(options)
     names, before = options.target_columns, trained.target_columns
     if len(names) != len(before) or (names != before and set(names) == set(before)):
@@ -297,87 +194,10 @@ def _overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOption
     return options
 
 
-def _seen(
-    run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
-) -> NDArray[np.bool_]:
-    """`(n,)`: whether training or validation have seen the row's image, or its subject."""
-    if not (run / SPLITS).exists() or trained.image_root is None:
-        raise InputError(
-            f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
-        )
-    record = read_record(run / SPLITS, ["image", "group", "split"])
-    if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
-        raise InputError(
-            f"{run / SPLITS} is damaged: it does not say which rows are in which split"
-        )
-    record = record[record["split"] != "test"]
-    found = [
-        find_file(trained.image_root, name)
-        for names in record["image"]
-        for name in (names.split(BETWEEN) if len(trained.image_columns) > 1 else [names])
-    ]
-    seen_images = set(real_paths(path for path in found if path is not None).values())
-    files = real_paths(path for row in table.images for path in row)
-    seen = np.array([any(files[path] in seen_images for path in row) for row in table.images])
-    known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
-    named = known | np.isin(table.names, np.array(record["image"].to_list(), dtype=np.str_))
-    root = trained.image_root if options.image_root is None else options.image_root
-    # Under another root, a subject of the same name is somebody else.
-    if os.path.realpath(root) == os.path.realpath(trained.image_root):
-        return np.asarray(seen | known)
-    if (named & ~seen).any():
-        warnings.warn(
-            f"{(named & ~seen).sum()} rows have images or subjects with the names of those that "
-            f"training has seen in {trained.image_root}; as {root} is another folder, they are "
-            "taken for others",
-            InputWarning,
-            stacklevel=2,
-        )
-    return seen
-
-
-def _predict(model: bundle.Bundle, table: ImageTable, options: TableOptions) -> NDArray[np.float64]:
+def predictions_of(
+    model: bundle.Bundle, table: ImageTable, options: TableOptions
+) -> NDArray[np.float64]:
     images = Images(table, model.images)
     note_smaller(table.source, images)
     dataset = ImageDataset(table, images, options.lengths)
     return prediction.predict(model.regressor, dataset)[1]
-
-
-def _write_page(
-    out: Path,
-    run: Path,
-    model: bundle.Bundle,
-    table: ImageTable,
-    evaluated: NDArray[np.bool_],
-    predictions: NDArray[np.float64],
-    evaluation: Evaluation,
-    *,
-    quality: bool,
-) -> None:
-    config = read_config(run)
-    loss = config.get("loss", run.resolve().name)
-    if not isinstance(loss, str):
-        raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
-    everywhere = np.full(table.targets.shape, np.nan)
-    everywhere[evaluated] = predictions
-    pages.write_page(
-        out / pages.REPORT,
-        f"{run.resolve().name} on {table.source.name}",
-        table,
-        model.images,
-        [pages.Predictor(loss, everywhere, [run])],
-        {
-            str(target): pages.Findings(
-                rows.assign(loss=loss, p=np.nan), notes=pages.notes_on(evaluation.ceiling)
-            )
-            for target, rows in evaluation.metrics.groupby("target", sort=False)
-        },
-        {
-            "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
-            "Model": f"{run.resolve()}, trained on {model.table.table}",
-            "Network": f"{model.regressor.architecture.network} on {model.images.description}",
-            "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
-        },
-        quality=quality,
-        trained_on=table.source == model.table.table,
-    )
