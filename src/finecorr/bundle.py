@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,86 +14,242 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from finecorr.data.augmentation import AugmentationOptions
 from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.table import TableOptions, check_options
 from finecorr.errors import InputError
 from finecorr.files import replacing
+from finecorr.models.conformal import Calibration
 from finecorr.models.networks import MissingNetwork
+from finecorr.models.novelty import Novelty
 from finecorr.models.regressor import Architecture, Regressor
+from finecorr.plain import value_of
 
 FILE = "model.safetensors"
-_FORMAT = "finecorr-3"
+_FORMAT = "finecorr-4"
+_ANY_FORMAT = re.compile(r"finecorr-\d+")
 _HIDDEN = re.compile(r"hidden\.\d+\.weight")
+_NOVELTY = "novelty."
+_OF_THE_MACHINE = (("columns", "table"), ("columns", "image_root"), ("images", "cache_mb"))
+"""Options that are not of the model, but of where it was trained."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is predicted, and how it is learnt: `mean + std * (intercept + slope * score)`."""
+
+    name: str
+    unit: str | None
+    """None where nobody has said it."""
+    length: bool
+    """Whether it is learnt in pixels, in which its mean and standard deviation are then."""
+    mean: float
+    std: float
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A result on the test split, with the limits of its 95 % interval; None where undefined."""
+
+    target: str
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the validation subjects say of new ones; None where there were none."""
+
+    rows: tuple[Calibration | None, ...] = ()
+    """For each target, the absolute errors of rows, in its unit."""
+    subjects: tuple[Calibration | None, ...] = ()
+    """The same of subjects: of their mean prediction for their mean label."""
+    distances: Calibration | None = None
+    """Of rows, from the training images: see `finecorr.models.novelty`."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from."""
+
+    training: dict[str, Any] = field(default_factory=dict)
+    """The flags of the training, without those of its machine."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """`fingerprint`: the SHA-256 of `splits.csv`; `images` and `subjects` of each split; and the
+    `labels` of the training rows by target: `count`, `lowest`, `median`, `highest`."""
+    test: tuple[Measure, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of finecorr, torch, and what the network is of."""
+    license: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A regressor, and how its input is made and its output read."""
+    """A regressor, how its input is made and its output read, and where it comes from."""
 
     regressor: Regressor
     table: TableOptions
-    """The columns it was trained on, and where."""
+    """The columns it was trained on. The path of the table is of the machine that loads it: ".",
+    which stands for none."""
     images: ImageOptions
+    augmentation: AugmentationOptions = AugmentationOptions()
+    validation: Validation = Validation()
+    novelty: Novelty | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What it predicts."""
+        regressor = self.regressor
+        units = self.table.units or (None,) * len(self.table.target_columns)
+        numbers = (regressor.target_mean, regressor.target_std, regressor.slope)
+        columns = [values.tolist() for values in (*numbers, regressor.intercept)]
+        names = zip(self.table.target_columns, units, self.table.lengths, *columns, strict=True)
+        return tuple(Target(*values) for values in names)
 
 
 def save(bundle: Bundle, folder: Path) -> None:
     """Writes the bundle into a folder, as `model.safetensors`."""
-    description = {
-        "architecture": asdict(bundle.regressor.architecture),
-        "table": asdict(bundle.table),
-        "images": asdict(bundle.images),
-    }
+    weights = bundle.regressor.state_dict()
+    if bundle.novelty is not None:
+        weights |= {f"{_NOVELTY}{name}": t for name, t in bundle.novelty.state_dict().items()}
     # A file has each tensor by itself, also where a network uses one twice.
     weights = {
-        name: value.clone(memory_format=torch.contiguous_format)
-        for name, value in bundle.regressor.state_dict().items()
+        name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()
     }
     with replacing(folder / FILE) as temporary:
-        metadata = {_FORMAT: json.dumps(description, default=str)}
+        metadata = {_FORMAT: json.dumps(described(bundle), allow_nan=False)}
         # Not save_file, whose file nobody else may read.
         temporary.write_bytes(to_bytes(weights, metadata))
 
 
-def load(folder: Path) -> Bundle:
-    """Reads the bundle of a run folder; nothing in it can execute code.
+def described(bundle: Bundle) -> dict[str, Any]:
+    """All that the file says beside the weights, as JSON has it."""
+    architecture = asdict(bundle.regressor.architecture)
+    # Of a folder, its name is enough: the configuration is there.
+    if architecture["network_config"] is not None:
+        source, _, name = architecture["network"].partition("/")
+        architecture["network"] = f"{source}/{Path(name).name if Path(name).is_dir() else name}"
+    parts = {
+        "targets": [asdict(target) for target in bundle.targets],
+        "architecture": architecture,
+        "images": asdict(bundle.images),
+        "columns": asdict(bundle.table),
+        "augmentation": asdict(bundle.augmentation),
+        "validation": asdict(bundle.validation),
+        "provenance": asdict(bundle.provenance),
+    }
+    for part, option in _OF_THE_MACHINE:
+        del parts[part][option]
+    return parts
+
+
+def load(path: Path) -> Bundle:
+    """Reads the bundle of a run folder, or its file; nothing in it can execute code.
 
     Raises:
-        InputError: the folder has no bundle, or it is damaged, or needs a network that is not
+        InputError: there is no bundle, or it is damaged, or it needs a network that is not
             installed.
     """
-    path = folder / FILE
+    if path.is_dir():
+        path = path / FILE
     if not path.is_file():
-        raise InputError(f"{folder} holds no trained model ({FILE} is missing)")
+        raise InputError(f"{path.parent} holds no trained model ({path.name} is missing)")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
     except Exception as error:
-        raise InputError(f"{path} is damaged: {error}") from error
+        raise InputError(f"{path} is damaged: {_line(error)}") from error
     if _FORMAT not in metadata:
-        raise InputError(f"{path} was not written by this version of finecorr")
+        other = next(filter(_ANY_FORMAT.fullmatch, metadata), None)
+        what = "no model of finecorr" if other is None else f"in the format {other}, not {_FORMAT}"
+        again = "" if other is None else ": train it again, or use the finecorr that wrote it"
+        raise InputError(f"{path} is {what}{again}")
     try:
-        description = json.loads(metadata[_FORMAT])
-        table = from_plain(TableOptions, description["table"])
-        images = from_plain(ImageOptions, description["images"])
-        images.check()
-        architecture = from_plain(Architecture, description["architecture"])
-        expected = (images.channels, images.size, len(table.target_columns))
-        if (architecture.channels, architecture.image_size, architecture.targets) != expected:
-            raise ValueError("its network, images and targets do not fit together")
-        weights = load_file(path)
-        _check_hidden(architecture, weights)
-        regressor = Regressor(architecture)
-        regressor.load_state_dict(weights)
-        if not all(torch.isfinite(value).all() for value in regressor.state_dict().values()):
-            raise ValueError("it holds weights that are no finite numbers")
-        return Bundle(regressor.eval(), table, images)
+        return _bundle(json.loads(metadata[_FORMAT], parse_constant=_no_number), load_file(path))
     except MissingNetwork as error:
         raise InputError(f"{path} needs its network: {error}") from error
     # What is wrong with a file that anybody may have written can be anything.
     except Exception as error:
-        first, *more = str(error).strip().splitlines() or [type(error).__name__]
-        reason = f"{first} {more[0].strip()}" if more else first
-        raise InputError(f"{path} is damaged: {reason}") from error
+        raise InputError(f"{path} is damaged: {_line(error)}") from error
+
+
+def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+    kinds = {
+        "targets": tuple[Target, ...],
+        "architecture": Architecture,
+        "images": ImageOptions,
+        "columns": TableOptions,
+        "augmentation": AugmentationOptions,
+        "validation": Validation,
+        "provenance": Provenance,
+    }
+    if not isinstance(said, dict) or set(said) != set(kinds):
+        raise ValueError("its description has other parts")
+    said["columns"] |= {"table": ".", "image_root": None}
+    said["images"] |= {"cache_mb": 0}
+    parts: dict[str, Any] = {
+        name: value_of(name, kind, said[name]) for name, kind in kinds.items()
+    }
+    table, images, architecture = parts["columns"], parts["images"], parts["architecture"]
+    check_options(table)
+    images.check()
+    parts["augmentation"].check()
+    for calibration in _calibrations(parts["validation"], len(table.target_columns)):
+        calibration.check()
+    expected = (images.channels, images.size, len(table.target_columns))
+    if (architecture.channels, architecture.image_size, architecture.targets) != expected:
+        raise ValueError("its network, images and targets do not fit together")
+    if not all(torch.isfinite(value).all() for value in weights.values()):
+        raise ValueError("it holds weights that are no finite numbers")
+    novelty = _novelty(
+        {
+            name.removeprefix(_NOVELTY): weights.pop(name)
+            for name in list(weights)
+            if name.startswith(_NOVELTY)
+        }
+    )
+    _check_hidden(architecture, weights)
+    regressor = Regressor(architecture)
+    regressor.load_state_dict(weights)
+    if novelty is not None and len(novelty.mean) != regressor.feature_count:
+        raise ValueError("its novelty is of other features")
+    bundle = Bundle(
+        regressor.eval(),
+        table,
+        images,
+        parts["augmentation"],
+        parts["validation"],
+        novelty,
+        parts["provenance"],
+    )
+    if bundle.targets != parts["targets"]:
+        raise ValueError("what it says of its targets is not what its weights say")
+    return bundle
+
+
+def _calibrations(validation: Validation, targets: int) -> list[Calibration]:
+    for of in (validation.rows, validation.subjects):
+        if len(of) not in (0, targets):
+            raise ValueError("its validation is of other targets")
+    found = (*validation.rows, *validation.subjects, validation.distances)
+    return [calibration for calibration in found if calibration is not None]
+
+
+def _novelty(weights: dict[str, Tensor]) -> Novelty | None:
+    if not weights:
+        return None
+    axes = weights["axes"]
+    novelty = Novelty(axes.shape[1], axes.shape[0])
+    novelty.load_state_dict(weights)
+    if not (novelty.variances > 0).all() or not novelty.rest > 0:
+        raise ValueError("its novelty has variances that are not positive")
+    return novelty
 
 
 def _check_hidden(architecture: Architecture, weights: dict[str, Tensor]) -> None:
@@ -105,46 +259,10 @@ def _check_hidden(architecture: Architecture, weights: dict[str, Tensor]) -> Non
         raise ValueError("its hidden layers are not those of its weights")
 
 
-def from_plain(cls: Any, values: Any, *, partly: bool = False) -> Any:
-    """A dataclass of the values that JSON or YAML has of it.
-
-    Args:
-        cls: the dataclass.
-        values: those of its fields.
-        partly: whether fields may be missing, which have their defaults then.
-
-    Raises:
-        ValueError: a field is not there, or of another type.
-    """
-    kinds = get_type_hints(cls)
-    if not isinstance(values, dict) or not (
-        set(values) <= set(kinds) if partly else set(values) == set(kinds)
-    ):
-        raise ValueError(f"its description of {cls.__name__} has other fields")
-    return cls(**{name: _value(name, kinds[name], value) for name, value in values.items()})
+def _no_number(text: str) -> float:
+    raise ValueError(f"its description has {text} in the place of a number")
 
 
-def _value(name: str, kind: Any, value: Any) -> Any:
-    origin, members = get_origin(kind), get_args(kind)
-    if origin in (UnionType, Union):
-        if value is None and NoneType in members:
-            return None
-        *others, last = [member for member in members if member is not NoneType]
-        for member in others:
-            with suppress(ValueError):
-                return _value(name, member, value)
-        return _value(name, last, value)
-    if origin is tuple and isinstance(value, list):
-        kinds = members[:1] * len(value) if members[-1] is Ellipsis else members
-        return tuple(_value(name, *pair) for pair in zip(kinds, value, strict=True))
-    if origin is dict and isinstance(value, dict):
-        return value
-    if origin is Literal and value in members:
-        return value
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(kind, type) and type(value) is kind:
-        return value
-    raise ValueError(f"its {name} is {value!r}")
+def _line(error: Exception) -> str:
+    first, *more = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{first} {more[0].strip()}" if more else first

@@ -79,6 +79,6 @@ def _of_comparison(folder: Path) -> pd.DataFrame:
 def _options(kind: Any, config: dict[str, Any]) -> Any:
     names = [option.name for option in fields(kind) if option.name in config]
     try:
-        return bundle.from_plain(kind, {name: config[name] for name in names}, partly=True)
+        return from_plain(kind, {name: config[name] for name in names}, partly=True)
     except ValueError as error:
         raise InputError(f"{CONFIG} of the run is damaged: {error}") from error

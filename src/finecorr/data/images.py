@@ -28,8 +28,6 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 _LARGEST_SIDE = 8192
 _MOST_CROPS = 1000
-_WHITE = 255
-_ABSENT = float("nan")
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ class _Frame(NamedTuple):
 
 class _Decoded(NamedTuple):
     image: Tensor | None
-    """As `_packed` gives it; None where there is no room to keep it."""
+    """Packed; None where there is no room to keep it."""
     shape: tuple[int, int]
     padded: bool
     """Whether it was smaller than a crop."""
@@ -231,12 +229,12 @@ class Images:
         return len(self._of)
 
     def __getitem__(self, index: int) -> Tensor:
-        return _unpacked(self._packed(index))
+        return unpacked(self._packed(index))
 
     def crop(self, index: int, place: tuple[int, int]) -> Tensor:
         """A crop of an image, by its top and left."""
         (top, left), (height, width) = place, self.options.crop_size
-        return _unpacked(self._packed(index)[:, top : top + height, left : left + width])
+        return unpacked(self._packed(index)[:, top : top + height, left : left + width])
 
     def _packed(self, index: int) -> Tensor:
         frame = self._of[index]
@@ -264,13 +262,13 @@ class Images:
         for row, paths in enumerate(table.images):
             for path in paths:
                 header = self._headers[path]
-                named = -1 if table.frames is None else int(table.frames[row])
-                fault = header if isinstance(header, str) else _fault(header, named, table)
-                if fault is not None:
+                try:
+                    if isinstance(header, str):
+                        raise ValueError(header)
+                    chosen = frames_of(header, table.frame(row), all_frames=table.all_frames)
+                except ValueError as fault:
                     faults.append(f"row {table.rows[row]}: {spelled(path)} {fault}")
                     continue
-                assert isinstance(header, Header)
-                chosen = range(header.frames) if named < 0 else [named]
                 frames += [_Frame(path, number) for number in chosen]
                 rows += [row] * len(chosen)
         return rows, frames, faults
@@ -278,9 +276,7 @@ class Images:
     def _header(self, path: Path) -> Header | str:
         # Readers raise what they like on a broken file, and none of it should end the others.
         try:
-            header = pictures.header(path)
-            pictures.check_size(header, self.options.max_megapixels)
-            return header
+            return checked_header(path, self.options)
         except Exception as error:
             return pictures.fault_of(error)
 
@@ -297,16 +293,9 @@ class Images:
         header = self._headers[frame.path]
         assert isinstance(header, Header)
         with self._turn(header.height * header.width):
-            picture = pictures.read(*frame)
-            image = scaled(picture, self.options.intensity, rgb=self.options.rgb)
-            if self.options.view == "fit":
-                seen, factor = fit_image(image, self.options.image_size, picture.aspect)
-            else:
-                seen, factor = padded(image, self.options.crop_size), 1.0
-        small = seen.shape != image.shape and self.options.view == "crops"
-        shape = (seen.shape[1], seen.shape[2])
-        pixel_size = picture.pixel_size or (_ABSENT, _ABSENT)
-        return _packed(seen), _Decoded(None, shape, small, factor, pixel_size)
+            image = seen(pictures.read(*frame), self.options)
+        found = _Decoded(None, image.shape, image.padded, image.factor, image.pixel_size)
+        return image.image, found
 
     def _decode_or_fault(self, frame: _Frame) -> _Decoded | str:
         try:
@@ -314,28 +303,6 @@ class Images:
         except Exception as error:
             return pictures.fault_of(error)
         return found._replace(image=image) if frame in self._kept else found
-
-
-def _packed(image: Tensor) -> Tensor:
-    """8 bits where they hold all of it, as those of a photograph at its own resolution, or else
-    float16."""
-    eight = (image * _WHITE).round_().byte()
-    return eight if torch.equal(eight.float() / _WHITE, image) else image.half()
-
-
-def _unpacked(image: Tensor) -> Tensor:
-    return image.float() / _WHITE if image.dtype == torch.uint8 else image.float()
-
-
-def _fault(header: Header, named: int, table: ImageTable) -> str | None:
-    if named >= header.frames:
-        return f"has {header.frames} frames, and not number {named + 1}"
-    if named < 0 and header.frames > 1 and not table.all_frames:
-        return (
-            f"has {header.frames} frames: say which with --frame-column, or use all of them with "
-            "--all-frames"
-        )
-    return None
 
 
 def note_smaller(source: Path, inputs: Inputs) -> None:

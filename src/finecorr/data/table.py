@@ -223,6 +223,11 @@ class ImageTable:
         """`(n,)`: whether at least one target of the row is there."""
         return np.asarray(np.isfinite(self.targets).any(axis=1))
 
+    def frame(self, row: int) -> int | None:
+        """That of a row's files, from 0; None where none is named."""
+        named = -1 if self.frames is None else int(self.frames[row])
+        return None if named < 0 else named
+
     def take(self, rows: NDArray[np.intp]) -> ImageTable:
         """The table of these rows only, by their positions."""
         return replace(
