@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.files import replacing
-from finecorr.models.networks import MissingNetwork
+from finecorr.models.networks.network import MissingNetwork
 from finecorr.models.regressor import Architecture, Regressor
 
 FILE = "model.safetensors"
