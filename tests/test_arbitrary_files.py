@@ -25,10 +25,10 @@ from safetensors.torch import load_file, save
 from scipy.io import savemat
 
 from finecorr import bundle
-from finecorr.data.images import ImageOptions
 from finecorr.data.layouts import matlab
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.records import read_record
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.models.regressor import Architecture, Regressor
 

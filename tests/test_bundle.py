@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from finecorr import bundle
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.regressor import Architecture, Regressor
 

@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import SMALL_FLAGS
 from finecorr.cli import main
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.options import TableOptions
+from finecorr.data.table import read_table
 from finecorr.errors import InputWarning
 
 COUNT = 24

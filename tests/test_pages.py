@@ -15,8 +15,8 @@ from PIL import Image
 
 from conftest import PHANTOM_FLAGS
 from finecorr import pages
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.table import read_table
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 
 TARGET = PHANTOM_FLAGS[3]

@@ -18,10 +18,11 @@ from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from dicom_files import write_dicom
 from finecorr import bundle
 from finecorr.cli import main
-from finecorr.data.images import ImageOptions, Images
+from finecorr.data.images import Images
 from finecorr.data.lengths import pixel_sizes
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.records import read_record, write_record
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.table import read_table
 from finecorr.errors import InputError, InputWarning
 
 TARGET, SIZE = "head circumference (mm)", "pixel size(mm)"

@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from importlib.util import find_spec
 from types import FrameType
 
 _INTERRUPTED = 130
+APP = (
+    *("PIL", "jinja2", "jsonargparse", "lightning", "matplotlib", "monai", "openpyxl", "pandas"),
+    *("plotly", "pyarrow", "pydicom", "safetensors", "sklearn", "tensorboard", "torchmetrics"),
+    *("tqdm", "yaml"),
+)
+"""The packages of the extra `app`, but for decoders that few images need."""
 
 
 def main() -> int:
@@ -17,15 +24,17 @@ def main() -> int:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         numbers.append(signal.SIGINT)
     _on(numbers, _end)
-    try:
-        from finecorr.cli import main as run
-    except ModuleNotFoundError as error:
+    # Each is loaded where it is needed, which must not be in the middle of a training.
+    missing = [name for name in APP if find_spec(name) is None]
+    if missing:
         print(
-            f"finecorr: error: {error.name} is missing, which the losses do not need but the "
+            f"finecorr: error: {missing[0]} is missing, which the losses do not need but the "
             'commands do: pip install "finecorr[app]"',
             file=sys.stderr,
         )
         return 2
+    from finecorr.cli import main as run
+
     try:
         _on(numbers, signal.default_int_handler)
         code = run()

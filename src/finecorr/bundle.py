@@ -14,16 +14,16 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions, check_options
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.table import check_options
 from finecorr.errors import InputError
 from finecorr.files import replacing
-from finecorr.models.conformal import Calibration
-from finecorr.models.networks import MissingNetwork
+from finecorr.models.conformal import Calibration, Validation
+from finecorr.models.networks.network import MissingNetwork
 from finecorr.models.novelty import Novelty
 from finecorr.models.regressor import Architecture, Regressor
 from finecorr.plain import value_of
+from finecorr.provenance import Provenance, without_folder
 
 FILE = "model.safetensors"
 _FORMAT = "finecorr-4"
@@ -50,45 +50,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A result on the test split, with the limits of its 95 % interval; None where undefined."""
-
-    target: str
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What the validation subjects say of new ones; None where there were none."""
-
-    rows: tuple[Calibration | None, ...] = ()
-    """For each target, the absolute errors of rows, in its unit."""
-    subjects: tuple[Calibration | None, ...] = ()
-    """The same of subjects: of their mean prediction for their mean label."""
-    distances: Calibration | None = None
-    """Of rows, from the training images: see `finecorr.models.novelty`."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """Where a model comes from."""
-
-    training: dict[str, Any] = field(default_factory=dict)
-    """The flags of the training, without those of its machine."""
-    data: dict[str, Any] = field(default_factory=dict)
-    """`fingerprint`: the SHA-256 of `splits.csv`; `images` and `subjects` of each split; and the
-    `labels` of the training rows by target: `count`, `lowest`, `median`, `highest`."""
-    test: tuple[Measure, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    """Of finecorr, torch, and what the network is of."""
-    license: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A regressor, how its input is made and its output read, and where it comes from."""
 
@@ -97,10 +58,10 @@ class Bundle:
     """The columns it was trained on. The path of the table is of the machine that loads it: ".",
     which stands for none."""
     images: ImageOptions
-    augmentation: AugmentationOptions = AugmentationOptions()
-    validation: Validation = Validation()
+    augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
+    validation: Validation = field(default_factory=Validation)
     novelty: Novelty | None = None
-    provenance: Provenance = Provenance()
+    provenance: Provenance = field(default_factory=Provenance)
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -131,11 +92,8 @@ def save(bundle: Bundle, folder: Path) -> None:
 def described(bundle: Bundle) -> dict[str, Any]:
     """All that the file says beside the weights, as JSON has it."""
     architecture = asdict(bundle.regressor.architecture)
-    # Of a folder, its name is enough: the configuration is there.
-    if architecture["network_config"] is not None:
-        source, _, name = architecture["network"].partition("/")
-        architecture["network"] = f"{source}/{Path(name).name if Path(name).is_dir() else name}"
-    parts = {
+    architecture["network"] = without_folder(architecture["network"])
+    parts: dict[str, Any] = {
         "targets": [asdict(target) for target in bundle.targets],
         "architecture": architecture,
         "images": asdict(bundle.images),
@@ -193,9 +151,7 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         raise ValueError("its description has other parts")
     said["columns"] |= {"table": ".", "image_root": None}
     said["images"] |= {"cache_mb": 0}
-    parts: dict[str, Any] = {
-        name: value_of(name, kind, said[name]) for name, kind in kinds.items()
-    }
+    parts: dict[str, Any] = {name: value_of(name, kind, said[name]) for name, kind in kinds.items()}
     table, images, architecture = parts["columns"], parts["images"], parts["architecture"]
     check_options(table)
     images.check()

@@ -120,7 +120,7 @@ def _well(bundle: Bundle) -> str:
         for m in bundle.provenance.test
         if m.metric in _SHOWN
     ]
-    lines += [""] + [*_intervals(bundle)]
+    lines += ["", *_intervals(bundle)]
     return "\n".join(lines).rstrip()
 
 

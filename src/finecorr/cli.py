@@ -19,20 +19,20 @@ from jsonargparse import ActionYesNo, Namespace
 
 from finecorr import demo, evaluating, losses, predicting, runs
 from finecorr.comparison.compare import SUSPECTS, compare, explain
-from finecorr.comparison.plan import ComparisonOptions, Data
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.plan import Data
 from finecorr.comparison.suspects import find_suspects
 from finecorr.cross_tables import evaluate_tables, text
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.degradation import MEANING, TABLE, DegradationOptions, write_degradations
-from finecorr.data.images import ImageOptions
+from finecorr.data.degradation.degrading import TABLE, write_degradations
+from finecorr.data.degradation.options import MEANING, DegradationOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.presets import PRESETS, expand_presets, one_preset_each
-from finecorr.data.table import TableOptions
-from finecorr.errors import InputError, InputWarning, Stopped
+from finecorr.errors import InputError, InputWarning, Interrupted, Stopped
 from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.files import refusal
-from finecorr.models.training import Interrupted, TrainingOptions
+from finecorr.models.options import TrainingOptions
 from finecorr.pages import REPORT
-from finecorr.runs import RunOptions
+from finecorr.run_options import RunOptions
 from finecorr.tasks import expand_task, explained
 
 _USER_ERROR = 2

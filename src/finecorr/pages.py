@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 import finecorr
-from finecorr.data.images import ImageOptions, Images
+from finecorr.data.images import Images
+from finecorr.data.options import ImageOptions
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputWarning

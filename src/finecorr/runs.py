@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +18,17 @@ import yaml
 from numpy.typing import NDArray
 
 from finecorr import bundle
-from finecorr.data.augmentation import Augmentation, AugmentationOptions
+from finecorr.card import CARD, card
+from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
-from finecorr.data.images import ImageOptions, Images, Inputs, note_smaller
+from finecorr.data.images import Images, Inputs, note_smaller
 from finecorr.data.module import ImageDataModule
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import Fold, split_table
-from finecorr.data.table import ImageTable, TableOptions, check_target, read_table
-from finecorr.errors import InputError, InputWarning, Stopped
+from finecorr.data.table import ImageTable, check_target, read_table
+from finecorr.errors import InputError, InputWarning, Interrupted, Stopped
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.measures import meanings
@@ -36,10 +38,13 @@ from finecorr.files import check_folder, is_temporary, remove_temporary, replaci
 from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
+from finecorr.models.options import MAX_SEED, TrainingOptions
 from finecorr.models.place import Place
 from finecorr.models.processes import place_of
 from finecorr.models.regressor import Regressor
-from finecorr.models.training import TrainingOptions
+from finecorr.models.validation import validated
+from finecorr.provenance import Provenance, described, measures, versions, without_folder
+from finecorr.run_options import RunOptions
 
 CONFIG = "config.yaml"
 SPLITS = "splits.csv"
@@ -48,51 +53,13 @@ PREDICTIONS = "predictions.csv"
 SCATTER = "scatter.png"
 BLAND_ALTMAN = "bland_altman.png"
 _WRITTEN = (
-    *(CONFIG, SPLITS, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, bundle.FILE),
+    *(CONFIG, SPLITS, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN),
+    *(CARD, bundle.FILE),
     *(training.LOGS, CHECKPOINTS),
 )
 _REPLACED = ".replaced"
 _MOVING = ".replaced.moving"
 """What a run that is replaced is in, while its files move there, or back."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What is trained on, and where the run goes. Each field is a flag of the command line."""
-
-    out: Path = field(metadata={"help": "folder for the run"})
-    split_fractions: tuple[float, float, float] = field(
-        default=(0.7, 0.15, 0.15),
-        metadata={
-            "help": "shares of the subjects for training, validation (which may be 0) and test"
-        },
-    )
-    folds: int | None = field(
-        default=None,
-        metadata={
-            "help": "cut the subjects into so many folds and test on one of them; of the others, "
-            "--split-fractions says how many are for validation"
-        },
-    )
-    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
-    split_seed: int | None = field(
-        default=None, metadata={"help": "of the splits (default: that of --seed)"}
-    )
-    corrupt_labels: float = field(
-        default=0.0,
-        metadata={
-            "help": "share of the training rows that get another row's label, to see what a loss "
-            "makes of wrong labels"
-        },
-    )
-    mapped: bool = field(
-        default=False,
-        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
-    )
-    overwrite: bool = field(
-        default=False, metadata={"help": "replace the run that is in the folder"}
-    )
-    resume: bool = field(default=False, metadata={"help": "go on with a run that was interrupted"})
 
 
 @dataclass(frozen=True)
@@ -145,7 +112,7 @@ def train(
 
     Raises:
         InputError: an option, the table or an image is at fault; nothing was written.
-        finecorr.models.training.Interrupted: Ctrl-C; with `resume` the run goes on, as it does
+        finecorr.models.Interrupted: Ctrl-C; with `resume` the run goes on, as it does
             after the next two.
         finecorr.errors.Stopped: an image can no longer be read, or a process was killed.
         OSError: what the system refuses, as where a disk is full.
@@ -179,8 +146,16 @@ def train(
         tested, predictions = prediction.predict(
             trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
         )
+        table, indices = prepared.table, prepared.data.indices
+        validation, novelty = validated(
+            trained.regressor,
+            prepared.data.dataset,
+            table,
+            indices["train"],
+            indices.get("validation", []),
+            place,
+        )
         place.leave()
-        table = prepared.table
         if trained.outliers is not None:
             counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
             write_record(out / outliers.FILE, counts)
@@ -188,10 +163,40 @@ def train(
             table.take(tested), predictions, out, mapped=run_options.mapped
         )
         # The model comes last: a folder that has it is finished.
-        bundle.save(bundle.Bundle(trained.regressor, prepared.options, image_options), out)
+        model = bundle.Bundle(
+            trained.regressor,
+            prepared.options,
+            image_options,
+            augmentation_options,
+            validation,
+            novelty,
+            _provenance(prepared, training_options, run_options, evaluation),
+        )
+        _write_text(out / CARD, card(model, out.resolve().name))
+        bundle.save(model, out)
         shutil.rmtree(out / CHECKPOINTS)
     shutil.rmtree(out / _REPLACED, ignore_errors=True)
     return evaluation
+
+
+def _provenance(
+    prepared: _Prepared, training: TrainingOptions, run: RunOptions, evaluation: Evaluation
+) -> Provenance:
+    flags = {**asdict(training), **asdict(run)}
+    for name in ("out", "overwrite", "resume", "license", "note"):
+        del flags[name]
+    flags["network"] = without_folder(training.network)
+    flags["weights"] = Path(training.weights).name
+    with (run.out / SPLITS).open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return Provenance(
+        {name: _plain(value) for name, value in flags.items()},
+        described(prepared.table, prepared.record, fingerprint),
+        measures(evaluation.metrics),
+        versions(training.network),
+        run.license,
+        run.note,
+    )
 
 
 class _Prepared(NamedTuple):
@@ -392,7 +397,7 @@ def _in_place_of_another(out: Path) -> Iterator[None]:
         moving.rename(aside)
     try:
         yield
-    except (training.Interrupted, Stopped, OSError):
+    except (Interrupted, Stopped, OSError):
         raise
     except Exception:
         _remove_run(out)
@@ -429,8 +434,8 @@ def split_rows(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.
     """As `finecorr.data.splits.split_table` does it; `seed` is that of the training."""
     fold = None if options.folds is None else Fold(options.fold, options.folds)
     seed = seed if options.split_seed is None else options.split_seed
-    if not 0 <= seed <= training.MAX_SEED:
-        raise InputError(f"--split-seed must be from 0 to {training.MAX_SEED}, not {seed}")
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"--split-seed must be from 0 to {MAX_SEED}, not {seed}")
     return split_table(table, options.split_fractions, seed, fold)
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from finecorr.comparison.plan import ComparisonOptions, Data, plan
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.plan import Data, plan
 from finecorr.comparison.splitting import Splitting
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.errors import InputError
-from finecorr.models.training import TrainingOptions
+from finecorr.models.options import TrainingOptions
 
 DATA = Data(TableOptions(Path("table.csv")), ImageOptions(), AugmentationOptions())
 

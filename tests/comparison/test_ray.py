@@ -13,13 +13,12 @@ import pytest
 from conftest import SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.comparison.execution import execute, log_of
-from finecorr.comparison.plan import ComparisonOptions, Data, Run, plan
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.plan import Data, Run, plan
 from finecorr.comparison.processes import processes
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.errors import InputError
-from finecorr.models.training import TrainingOptions
+from finecorr.models.options import TrainingOptions
 
 ray = pytest.importorskip("ray")
 from finecorr.comparison.ray_tasks import ray_tasks, share  # noqa: E402

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from finecorr.data.degradation import DegradationOptions, degrade, write_degradations
-from finecorr.data.degradation.kinds import KINDS, eight_bits
+from finecorr.data.degradation.degrading import degrade, write_degradations
+from finecorr.data.degradation.kinds import eight_bits
+from finecorr.data.degradation.options import KINDS, DegradationOptions
 from finecorr.data.phantom import phantom
 from finecorr.data.pictures import read
 from finecorr.data.view import scaled

@@ -12,9 +12,10 @@ from PIL import Image
 
 from finecorr.data import pictures
 from finecorr.data.folder import read_folder
-from finecorr.data.images import ImageOptions, Images
+from finecorr.data.images import Images
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.pictures import raster
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 
 SMALL = ImageOptions(image_size=(32, 32))

@@ -16,9 +16,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from finecorr.cli import main
+from finecorr.data import options
 from finecorr.data.layouts import LAYOUTS, matlab, read_layout
+from finecorr.data.options import TableOptions
 from finecorr.data.presets import PRESETS, expand_presets
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
 
 LIVE_IMAGES = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
@@ -170,6 +172,7 @@ def _table(name: str, folder: Path) -> ImageTable:
 
 
 def test_each_layout_is_a_preset() -> None:
+    assert tuple(LAYOUTS) == options.LAYOUTS
     assert set(LAYOUTS) == set(BUILDERS) == set(PRESETS) - {"hc18"}
     assert {name: preset.task for name, preset in PRESETS.items()} == {
         **dict.fromkeys(LAYOUTS, "quality"),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from finecorr.data.augmentation import Augmentation, AugmentationOptions
+from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import Batch, ImageDataset
-from finecorr.data.images import ImageOptions, Images
+from finecorr.data.images import Images
 from finecorr.data.module import ImageDataModule
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.table import ImageTable, read_table
 
 TARGET = "head circumference (mm)"
 

@@ -9,8 +9,9 @@ from PIL import Image
 
 from finecorr.data.folder import read_folder
 from finecorr.data.opinions import weights_of
+from finecorr.data.options import TableOptions
 from finecorr.data.presets import expand_presets
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.table import read_table
 from finecorr.errors import InputError, InputWarning
 
 

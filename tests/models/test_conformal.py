@@ -37,7 +37,7 @@ def test_by_its_definition(counts: list[int], level: float, seed: int) -> None:
 
     def below(limit: float) -> float:
         parts = [(scores[subjects == name] <= limit).mean() for name in np.unique(subjects)]
-        return sum(parts) / (len(counts) + 1)
+        return float(sum(parts) / (len(counts) + 1))
 
     quantile = found.quantile(level)
     if np.isfinite(quantile):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from finecorr.data.images import ImageOptions, Images
-from finecorr.data.table import ImageTable, TableOptions, read_table
+from finecorr.data.images import Images
+from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.models import frozen
 from finecorr.models.frozen import frozen_features

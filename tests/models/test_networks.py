@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from finecorr import bundle
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
-from finecorr.models.networks import MissingNetwork, load_weights
-from finecorr.models.networks.network import chosen, pooled
-from finecorr.models.training import TrainingOptions, new_regressor
+from finecorr.models.networks.network import MissingNetwork, chosen, pooled
+from finecorr.models.networks.weights import load_weights
+from finecorr.models.options import TrainingOptions
+from finecorr.models.training import new_regressor
 
 
 @pytest.mark.parametrize("name", networks.available())

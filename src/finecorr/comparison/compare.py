@@ -11,8 +11,9 @@ import pandas as pd
 
 from finecorr import pages
 from finecorr.comparison.execution import Executor, Failure, execute, log_of
+from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.page import write_page
-from finecorr.comparison.plan import RUNS, ComparisonOptions, Data, Run, plan, splitting
+from finecorr.comparison.plan import RUNS, Data, Run, plan, splitting
 from finecorr.comparison.processes import processes
 from finecorr.comparison.summary import (
     CRITERION,
@@ -29,7 +30,7 @@ from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_folder, remove_temporary, replacing
 from finecorr.models.frozen import FEATURES
-from finecorr.models.training import TrainingOptions
+from finecorr.models.options import TrainingOptions
 from finecorr.runs import (
     PREDICTIONS,
     SPLITS,
@@ -84,7 +85,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     Raises:
         InputError: an option or the table is at fault, and no training was started; or so many
             failed that there is nothing to compare.
-        finecorr.models.training.Interrupted: Ctrl-C.
+        finecorr.errors.Interrupted: Ctrl-C.
     """
     data.images.check()
     data.augmentation.check()

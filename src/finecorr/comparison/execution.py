@@ -19,11 +19,11 @@ from tqdm import tqdm
 from finecorr import runs
 from finecorr.comparison.plan import Run
 from finecorr.data.table import read_table
-from finecorr.errors import InputError
+from finecorr.errors import InputError, Interrupted
 from finecorr.files import refusal
 from finecorr.models.frozen import frozen_features
 from finecorr.models.stopping import Held
-from finecorr.models.training import Interrupted, epochs_done, new_regressor
+from finecorr.models.training import epochs_done, new_regressor
 
 LOG = "log.txt"
 _POLL_SECONDS = 0.5

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from finecorr import pages
-from finecorr.comparison.plan import ComparisonOptions, Run, splitting
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.plan import Run, splitting
 from finecorr.comparison.splitting import Splitting
 from finecorr.data.table import ImageTable
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from finecorr.evaluation.comparison import Average
-from finecorr.models.training import TrainingOptions
+from finecorr.models.options import TrainingOptions
 
 _WITHOUT_VALIDATION = (0.8, 0.0, 0.2)
 

@@ -11,11 +11,13 @@ import pandas as pd
 
 from finecorr import bundle
 from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
-from finecorr.comparison.plan import ComparisonOptions, Data
-from finecorr.data.augmentation import AugmentationOptions
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.plan import Data
+from finecorr.data.options import AugmentationOptions
 from finecorr.data.records import read_record
 from finecorr.errors import InputError
-from finecorr.models.training import TrainingOptions
+from finecorr.models.options import TrainingOptions
+from finecorr.plain import from_plain
 from finecorr.runs import CONFIG, read_config
 
 _ROBUST = "robust_pearson"
@@ -38,7 +40,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
 
     Raises:
         InputError: the run, or an option, is at fault; or a training failed.
-        finecorr.models.training.Interrupted: Ctrl-C; the same call goes on.
+        finecorr.errors.Interrupted: Ctrl-C; the same call goes on.
     """
     if (run / RESULTS).is_file():
         return _of_comparison(run), run

@@ -2,49 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
-from finecorr.errors import InputError
-
-
-@dataclass(frozen=True)
-class AugmentationOptions:
-    """How much training images vary. Each field is a flag of the command line; 0 is none.
-
-    The defaults suit ultrasound: depth runs downwards, so that images are mirrored left to right
-    only, and turned a little.
-    """
-
-    flip: float = field(
-        default=0.5, metadata={"help": "probability of mirroring an image left to right"}
-    )
-    rotation: float = field(default=10.0, metadata={"help": "largest rotation, in degrees"})
-    shift: float = field(
-        default=0.05, metadata={"help": "largest shift, as a share of the image's side"}
-    )
-    zoom: float = field(
-        default=0.1,
-        metadata={
-            "help": "largest change of scale, as a share; used only where all targets are "
-            "lengths in pixels, which are scaled with it"
-        },
-    )
-    gain: float = field(default=0.2, metadata={"help": "largest change of brightness, as a share"})
-    gamma: float = field(default=0.2, metadata={"help": "largest change of gamma, as a share"})
-
-    def check(self) -> None:
-        """Raises InputError if an option is out of its range."""
-        for name, highest in (("flip", 1.0), ("rotation", 180.0), ("shift", 1.0)):
-            if not 0 <= getattr(self, name) <= highest:
-                raise InputError(
-                    f"--{name} must be in [0, {highest:g}], not {getattr(self, name):g}"
-                )
-        for name in ("zoom", "gain", "gamma"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--{name} must be in [0, 1), not {getattr(self, name):g}")
+from finecorr.data.options import AugmentationOptions
 
 
 class Augmentation:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from finecorr.data import pictures
-from finecorr.data.images import ImageOptions
+from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header, Picture
 from finecorr.data.view import fit_image, padded, scaled
+from finecorr.errors import InputError
 
 _WHITE = 255
 _ABSENT = float("nan")
@@ -62,14 +63,14 @@ def _packed(image: Tensor) -> Tensor:
     return eight if torch.equal(eight.float() / _WHITE, image) else image.half()
 
 
-def checked_header(path: Path, options: ImageOptions) -> Header:
+def checked_header(path: Path, megapixels: float) -> Header:
     """What a file says before it is decoded.
 
     Raises:
         ValueError, OSError and others, by the format's reader: it cannot be read, or is too large.
     """
     header = pictures.header(path)
-    pictures.check_size(header, options.max_megapixels)
+    pictures.check_size(header, megapixels)
     return header
 
 
@@ -77,12 +78,12 @@ def frames_of(header: Header, named: int | None, *, all_frames: bool) -> list[in
     """Those that are meant, from 0.
 
     Raises:
-        ValueError: there is no such frame, or nothing says which of several.
+        InputError: there is no such frame, or nothing says which of several.
     """
     if named is not None and named >= header.frames:
-        raise ValueError(f"has {header.frames} frames, and not number {named + 1}")
+        raise InputError(f"has {header.frames} frames, and not number {named + 1}")
     if named is None and header.frames > 1 and not all_frames:
-        raise ValueError(
+        raise InputError(
             f"has {header.frames} frames: say which with --frame-column, or use all of them with "
             "--all-frames"
         )

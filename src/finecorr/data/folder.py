@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from finecorr.data.frames import raise_faults, spelled
+from finecorr.data.frames import raise_faults
+from finecorr.data.options import TableOptions
 from finecorr.data.pictures import is_picture
-from finecorr.data.table import ImageTable, TableOptions
-from finecorr.errors import InputError, InputWarning
+from finecorr.data.table import ImageTable
+from finecorr.errors import InputError, InputWarning, spelled
 
 _SHOWN = 5
 

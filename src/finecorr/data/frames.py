@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import io
 import json
 import unicodedata
@@ -20,8 +19,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from finecorr.errors import InputError
-from finecorr.files import check_unicode
+from finecorr.data.presence import check_table
+from finecorr.errors import InputError, spelled
 
 _TEXT = (".csv", ".tsv", ".tab", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -36,8 +35,6 @@ _BOMS = (
 )
 _FAULTS_SHOWN = 20
 csv.field_size_limit(2**31 - 1)  # outlines of organs, in a column that nobody asked for
-_SPELLED = 200
-"""Characters of a cell or name that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +81,7 @@ def read_frame(path: Path, wanted: Sequence[str], layout: Format | None = None) 
             columns have the same name.
     """
     layout = layout or Format()
-    check_unicode(path)
-    if not path.is_file():
-        near = difflib.get_close_matches(path.name, _siblings(path), 3)
-        hint = f"; in that folder there are: {', '.join(near)}" if near else ""
-        raise InputError(f"no table {spelled(path)}{hint}")
+    check_table(path)
     try:
         frame = _reader(path)(path, wanted, layout)
     except InputError:
@@ -109,12 +102,6 @@ def raise_faults(source: Path, faults: Sequence[str], remedy: str = "these rows"
         shown.append(f"  and {len(faults) - _FAULTS_SHOWN} more")
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     raise InputError("\n".join([f"{source}: {count}; correct or remove {remedy}:", *shown]))
-
-
-def spelled(name: object) -> str:
-    """A name for a message: not a page of it."""
-    text = str(name)
-    return text if len(text) <= _SPELLED else f"{text[: _SPELLED // 2]}...{text[-_SPELLED // 4 :]}"
 
 
 def _reader(path: Path) -> Callable[[Path, Sequence[str], Format], Frame]:
@@ -384,13 +371,6 @@ def _check_unicode(path: Path, frame: Frame) -> None:
         if not cell.isascii() and any("\ud800" <= character <= "\udfff" for character in cell)
     ]
     raise_faults(path, faults)
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return [other.name for other in path.parent.iterdir()]
-    except OSError:
-        return []
 
 
 def _line(error: Exception) -> str:

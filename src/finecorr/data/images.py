@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,122 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from finecorr.data import pictures
-from finecorr.data.frames import raise_faults, spelled
+from finecorr.data.decoding import checked_header, frames_of, seen, unpacked
+from finecorr.data.frames import raise_faults
+from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header
 from finecorr.data.table import ImageTable
-from finecorr.data.view import Intensity, fit_image, padded, scaled
-from finecorr.errors import InputError, InputWarning, Stopped
+from finecorr.errors import InputError, InputWarning, Stopped, spelled
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-_LARGEST_SIDE = 8192
-_MOST_CROPS = 1000
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """What the network sees of an image. Each field is a flag of the command line."""
-
-    view: Literal["fit", "crops"] = field(
-        default="fit",
-        metadata={
-            "help": "fit: the whole image, brought to --image-size; crops: at the resolution of "
-            "its file, where blur, noise and compression are: crops of it for training, and the "
-            "whole for prediction"
-        },
-    )
-    image_size: tuple[int, int] = field(
-        default=(136, 192),
-        metadata={
-            "help": "height and width that images are brought to, in pixels; they keep their "
-            "aspect and are padded with black (--view fit)"
-        },
-    )
-    crop_size: tuple[int, int] = field(
-        default=(224, 224),
-        metadata={
-            "help": "height and width of the random crops for training; smaller images are "
-            "mirrored at their edges (--view crops)"
-        },
-    )
-    test_crops: int = field(
-        default=0,
-        metadata={
-            "help": "predict from so many crops on a grid, whose predictions are averaged; 0 for "
-            "the whole image, which not every network takes (--view crops)"
-        },
-    )
-    intensity: Intensity = field(
-        default=("image",),
-        metadata={
-            "help": "what becomes black and white: 'image' for the darkest and the brightest value "
-            "of each image; 'type' for what its type, or a DICOM's bits stored, can hold; or two "
-            "numbers, in the unit of its values (HU, say)"
-        },
-    )
-    rgb: bool = field(
-        default=False, metadata={"help": "three colour channels instead of one of grey"}
-    )
-    max_megapixels: float = field(
-        default=pictures.MAX_MEGAPIXELS,
-        metadata={
-            "help": "million pixels of the largest image that is read; all that are decoded at a "
-            "time have together no more"
-        },
-    )
-    cache_mb: int = field(default=4096, metadata={"help": "megabytes of memory for decoded images"})
-
-    def check(self) -> None:
-        """Raises InputError if an option is out of its range."""
-        for flag, (height, width) in (
-            ("--image-size", self.image_size),
-            ("--crop-size", self.crop_size),
-        ):
-            if min(height, width) < 32 or max(height, width) > _LARGEST_SIDE:
-                raise InputError(
-                    f"{flag} must be from 32 32 to {_LARGEST_SIDE} {_LARGEST_SIDE}, not "
-                    f"{height} {width}"
-                )
-        if not 0 <= self.test_crops <= _MOST_CROPS:
-            raise InputError(f"--test-crops must be from 0 to {_MOST_CROPS}, not {self.test_crops}")
-        if self.test_crops and self.view == "fit":
-            raise InputError("--test-crops is for --view crops: with fit, the whole image is seen")
-        check_intensity(self.intensity)
-        pictures.check_limit(self.max_megapixels)
-        if self.cache_mb < 0:
-            raise InputError(f"--cache-mb must not be negative, not {self.cache_mb}")
-
-    @property
-    def channels(self) -> int:
-        """Of what the network sees."""
-        return 3 if self.rgb else 1
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of what the network is trained on."""
-        return self.image_size if self.view == "fit" else self.crop_size
-
-    @property
-    def description(self) -> str:
-        """For a page."""
-        height, width = self.size
-        if self.view == "fit":
-            return f"{height} x {width} pixels"
-        seen = f"{self.test_crops} crops" if self.test_crops else "the whole image"
-        return f"crops of {height} x {width} pixels, tested on {seen}"
-
-
-def check_intensity(intensity: Intensity) -> None:
-    """Raises InputError if it is none."""
-    if intensity in (("image",), ("type",)):
-        return
-    numbers = [limit for limit in intensity if isinstance(limit, float)]
-    if len(numbers) == len(intensity) == 2 and -np.inf < numbers[0] < numbers[1] < np.inf:
-        return
-    given = " ".join(f"{limit:g}" if isinstance(limit, float) else limit for limit in intensity)
-    raise InputError(
-        f"--intensity must be image, type, or two numbers, the lower first, not {given}"
-    )
 
 
 class _Frame(NamedTuple):
@@ -264,9 +156,9 @@ class Images:
                 header = self._headers[path]
                 try:
                     if isinstance(header, str):
-                        raise ValueError(header)
+                        raise InputError(header)
                     chosen = frames_of(header, table.frame(row), all_frames=table.all_frames)
-                except ValueError as fault:
+                except InputError as fault:
                     faults.append(f"row {table.rows[row]}: {spelled(path)} {fault}")
                     continue
                 frames += [_Frame(path, number) for number in chosen]
@@ -276,7 +168,7 @@ class Images:
     def _header(self, path: Path) -> Header | str:
         # Readers raise what they like on a broken file, and none of it should end the others.
         try:
-            return checked_header(path, self.options)
+            return checked_header(path, self.options.max_megapixels)
         except Exception as error:
             return pictures.fault_of(error)
 

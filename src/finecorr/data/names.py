@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from finecorr.data.frames import Frame, spelled
+from finecorr.data.frames import Frame
 from finecorr.data.numbers import wrong_cells
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 
 BETWEEN = " | "
 """Between the names of several images of a row."""

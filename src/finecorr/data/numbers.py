@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.data.frames import Frame, spelled
-from finecorr.errors import InputError
+from finecorr.data.frames import Frame
+from finecorr.errors import InputError, spelled
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
 """How a missing number is written, in small letters. Of a name, none but the first is missing."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finecorr.data.frames import read_frame, spelled
-from finecorr.errors import InputError
+from finecorr.data.frames import read_frame
+from finecorr.errors import InputError, spelled
 from finecorr.files import replacing
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
-from finecorr.data.frames import spelled
 from finecorr.data.table import SPLITS, ImageTable
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 
 MIN_LABELS = 3
 """The fewest labels of a target that a split may have: with two, every correlation is 1 or -1."""

@@ -5,183 +5,34 @@ from __future__ import annotations
 import difflib
 import itertools
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finecorr.data import names
-from finecorr.data.frames import Format, Frame, raise_faults, read_frame, spelled
-from finecorr.data.layouts import LAYOUTS, read_layout
+from finecorr.data.frames import Format, Frame, raise_faults, read_frame
+from finecorr.data.layouts import read_layout
 from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
 from finecorr.data.opinions import OpinionColumns, Opinions, standard_errors, weights_of
-from finecorr.errors import InputError, InputWarning
+from finecorr.data.options import TableOptions
+from finecorr.errors import InputError, InputWarning, spelled
 from finecorr.files import check_unicode
 
 SPLITS = ("train", "validation", "test")
 SUBJECT = "subject"
 """What --within calls the subjects that no column names."""
-RECORDED = ("row", "image", "group", "frame", "rows")
+RECORDED = ("row", "image", "group", "frame", "rows", "novel", "fault")
 """Columns of our own beside those of the targets."""
+OF_TARGET = ("predicted", "low", "high", "sd")
+"""What the names of columns of our own begin with that are of a target, whose name follows."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
 _COLUMNS_SHOWN = 12
 _DIGITS = 1e-3
 """The share of the labels' spread that float32 must be able to tell apart."""
 _LARGEST = 1e30
 """Labels beyond it, and spreads below its inverse, leave float32 when they are squared."""
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """Where the images and their scores are. Each field is a flag of the command line."""
-
-    table: Path = field(
-        metadata={
-            "help": "table of images and scores: CSV, TSV, Excel, Parquet or JSON; or, with "
-            "--layout, the folder of a published data set"
-        }
-    )
-    image_root: Path | None = field(
-        default=None,
-        metadata={"help": "folder that image paths start from (default: the table's)"},
-    )
-    image_columns: tuple[str, ...] = field(
-        default=("image",),
-        metadata={
-            "help": "column of image paths; several for several images a row, whose predictions "
-            "are averaged"
-        },
-    )
-    frame_column: str | None = field(
-        default=None,
-        metadata={"help": "column with the number, from 1, of the frame or page of the image"},
-    )
-    all_frames: bool = field(
-        default=False,
-        metadata={
-            "help": "a file of several frames stands for all of them, whose predictions are "
-            "averaged"
-        },
-    )
-    target_columns: tuple[str, ...] = field(
-        default=("target",),
-        metadata={"help": "columns to predict; an empty cell is a missing label"},
-    )
-    group_column: str | None = field(
-        default=None,
-        metadata={"help": "column of the subject: rows of one subject are never in two splits"},
-    )
-    group_pattern: str | None = field(
-        default=None,
-        metadata={
-            "help": "regular expression that takes the subject from the image's file name: its "
-            "first group, or else its whole match"
-        },
-    )
-    split_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "column with train, validation or test (without validation rows, some of the "
-            "training subjects serve)"
-        },
-    )
-    within: str | None = field(
-        default=None,
-        metadata={
-            "help": "column of groups (parts of a data set, kinds of distortion, subjects): adds "
-            "the correlations within each, on average; 'subject' for those of --group-pattern"
-        },
-    )
-    weight_column: str | None = field(
-        default=None, metadata={"help": "column of non-negative weights of the rows"}
-    )
-    score_columns: tuple[str, ...] | None = field(
-        default=None,
-        metadata={
-            "help": "columns of the scores of several observers, whose mean becomes the target, "
-            "under the name of --target-columns; rows on which they agree weigh more"
-        },
-    )
-    sd_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "column of the standard deviation of the opinions whose mean the target is, in "
-            "its unit; needs --observers"
-        },
-    )
-    observers: str | None = field(
-        default=None, metadata={"help": "how many opinions these are: a number, or a column"}
-    )
-    pixel_size_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "column with the side of a pixel, in the length unit of the targets: "
-            "they are then learnt in pixels; an empty cell is what the image's file says, in mm"
-        },
-    )
-    length_columns: tuple[str, ...] | None = field(
-        default=None,
-        metadata={
-            "help": "targets that are lengths (default with --pixel-size-column: all of them; "
-            "without it, their pixel sizes are those of the images' files, in mm)"
-        },
-    )
-    encoding: str | None = field(
-        default=None,
-        metadata={
-            "help": "of a text table, as Python names it: latin-1, cp1252 ... (default: UTF-8, or "
-            "what its first bytes say)"
-        },
-    )
-    separator: str | None = field(
-        default=None,
-        metadata={
-            "help": "of the cells of a text table: one character, or 'tab' (default: found in its "
-            "header)"
-        },
-    )
-    decimal: Literal[".", ","] | None = field(
-        default=None,
-        metadata={"help": "decimal mark of numbers (default: found in their columns)"},
-    )
-    sheet: str | None = field(
-        default=None, metadata={"help": "of an Excel file that has several with something in them"}
-    )
-    layout: str | None = field(
-        default=None,
-        metadata={"help": f"published data set whose folder the table is: {', '.join(LAYOUTS)}"},
-    )
-
-    @property
-    def root(self) -> Path:
-        """The folder that image paths start from."""
-        if self.image_root is not None:
-            return self.image_root
-        return self.table.parent if self.layout is None else self.table
-
-    def absolute(self) -> TableOptions:
-        """The same from any folder."""
-        options = replace(self, table=self.table.absolute())
-        return replace(options, image_root=options.root.absolute())
-
-    @property
-    def lengths(self) -> tuple[bool, ...]:
-        """For each target, whether it is a length that is learnt in pixels."""
-        if self.length_columns is not None:
-            return tuple(column in self.length_columns for column in self.target_columns)
-        return (self.pixel_size_column is not None,) * len(self.target_columns)
-
-    @property
-    def opinions(self) -> OpinionColumns:
-        """Where those of several observers are."""
-        return OpinionColumns(self.score_columns, self.sd_column, self.observers)
-
-    @property
-    def format(self) -> Format:
-        """What is known of the table's file."""
-        return Format(self.encoding, self.separator, self.decimal, self.sheet)
 
 
 @dataclass(frozen=True)
@@ -262,13 +113,13 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     asked = _columns(options)
     wanted = dict.fromkeys(name for columns in asked.values() for name in columns)
     if options.layout is None:
-        frame = read_frame(source, list(wanted), options.format)
+        frame = read_frame(source, list(wanted), _format(options))
     else:
         frame = read_layout(options.layout, source)
     if _within_subjects(options, frame):
         del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in frame.columns]
-    options.opinions.check_columns(source, frame.columns, options.target_columns[0])
+    _opinions(options).check_columns(source, frame.columns, options.target_columns[0])
     if options.score_columns is not None:
         targets = []
     _check_columns(frame, source, {**asked, "--target-columns": targets})
@@ -280,7 +131,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         frame, images, options.group_column, options.group_pattern, faults
     )
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
-    columns += itertools.chain.from_iterable(options.opinions.flags.values())
+    columns += itertools.chain.from_iterable(_opinions(options).flags.values())
     numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
     labels = [
         checked(frame, name, numbers, faults)
@@ -288,7 +139,7 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
         else np.full(len(frame.rows), np.nan)
         for name in options.target_columns
     ]
-    opinions = options.opinions.read(frame, labels[0], numbers, faults)
+    opinions = _opinions(options).read(frame, labels[0], numbers, faults)
     if opinions is not None:
         labels[0] = opinions.mean
     table = ImageTable(
@@ -323,6 +174,16 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     return table
 
 
+def _opinions(options: TableOptions) -> OpinionColumns:
+    """Where those of several observers are."""
+    return OpinionColumns(options.score_columns, options.sd_column, options.observers)
+
+
+def _format(options: TableOptions) -> Format:
+    """What is known of the table's file."""
+    return Format(options.encoding, options.separator, options.decimal, options.sheet)
+
+
 def _columns(options: TableOptions) -> dict[str, list[str]]:
     """The columns that are asked for, by the flag that does it."""
     single = {
@@ -336,7 +197,7 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
     return {
         "--image-columns": list(options.image_columns),
         "--target-columns": list(options.target_columns),
-        **options.opinions.flags,
+        **_opinions(options).flags,
         **{flag: [name] for flag, name in single.items() if name is not None},
     }
 
@@ -344,7 +205,7 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
 def check_options(options: TableOptions) -> None:
     """Raises InputError if options contradict each other."""
     check_unicode(options.image_root or options.table)
-    if options.layout is not None and options.format != Format():
+    if options.layout is not None and _format(options) != Format():
         raise InputError(
             "--layout says what the files are: leave out --encoding, --separator, --decimal and "
             "--sheet"
@@ -357,7 +218,11 @@ def check_options(options: TableOptions) -> None:
         stray = [name for name in options.length_columns if name not in options.target_columns]
         if stray:
             raise InputError(f"--length-columns: {stray[0]!r} is none of --target-columns")
-    options.opinions.check(options.target_columns)
+    _opinions(options).check(options.target_columns)
+    if options.units is not None and len(options.units) != len(options.target_columns):
+        raise InputError(
+            f"--units must name one for each of --target-columns, and names {len(options.units)}"
+        )
     for flag, asked in (
         ("--target-columns", options.target_columns),
         ("--image-columns", options.image_columns),
@@ -366,7 +231,10 @@ def check_options(options: TableOptions) -> None:
             raise InputError(f"{flag} names a column twice")
         if not asked:
             raise InputError(f"{flag} names no column")
-    written = [*RECORDED, *(f"predicted {name}" for name in options.target_columns)]
+    written = [
+        *RECORDED,
+        *(f"{what} {name}" for what in OF_TARGET for name in options.target_columns),
+    ]
     taken = [name for name in options.target_columns if name in written]
     if taken:
         raise InputError(

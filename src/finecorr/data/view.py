@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from finecorr.data.options import Intensity
 from finecorr.data.pictures import Picture
 
-Intensity = tuple[Literal["image", "type"] | float, ...]
-"""Which values become 0 and 1: those of the image, of its type, or two numbers."""
 _LUMINANCE = (0.299, 0.587, 0.114)
 
 

@@ -3,18 +3,14 @@ compares them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
-
-from finecorr.demo import length, quality
 
 Task = Literal["length", "quality"]
 TASKS: dict[Task, str] = {
     "length": "two losses, where one label in ten is wrong",
     "quality": "two views of images that were made worse in known steps",
 }
-_RUN: dict[Task, Callable[[Path, bool], str]] = {"length": length.run, "quality": quality.run}
 
 
 def run(task: Task, out: Path, *, overwrite: bool = False) -> str:
@@ -29,4 +25,7 @@ def run(task: Task, out: Path, *, overwrite: bool = False) -> str:
     Raises:
         InputError: the folder is not empty.
     """
-    return _RUN[task](out, overwrite)
+    from finecorr.demo import length, quality
+
+    chosen = {"length": length.run, "quality": quality.run}
+    return chosen[task](out, overwrite)

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.images import ImageOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.phantom import write_phantoms
-from finecorr.data.table import TableOptions
 from finecorr.demo.trial import Contender, Trial, claim
-from finecorr.models.training import TrainingOptions
-from finecorr.runs import RunOptions
+from finecorr.models.options import TrainingOptions
+from finecorr.run_options import RunOptions
 
 LOSSES = ("mse", "fine_grained")
 SUBJECTS = 600

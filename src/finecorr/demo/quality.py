@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finecorr.data import degradation
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.degradation import DegradationOptions, write_degradations
-from finecorr.data.images import ImageOptions
+from finecorr.data.degradation.degrading import TABLE, write_degradations
+from finecorr.data.degradation.options import MEANING, DegradationOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.phantom import write_phantoms
-from finecorr.data.table import TableOptions
 from finecorr.demo.trial import Contender, Trial, claim
 from finecorr.evaluation.report.verdict import Kind
-from finecorr.models.training import TrainingOptions
-from finecorr.runs import RunOptions
+from finecorr.models.options import TrainingOptions
+from finecorr.run_options import RunOptions
 
 SUBJECTS = 80
 SIZE = (272, 384)
@@ -46,12 +44,10 @@ def run(out: Path, overwrite: bool) -> str:
     write_phantoms(heads, SUBJECTS, height=height, width=width)
     made = DegradationOptions(versions, r"^(\d+)_", kinds=KINDS, versions=VERSIONS, at_once=AT_ONCE)
     count = len(write_degradations(heads / "images", made))
-    table = TableOptions(
-        versions / degradation.TABLE, target_columns=(TARGET,), group_column="group"
-    )
+    table = TableOptions(versions / TABLE, target_columns=(TARGET,), group_column="group")
     print(
         f"{count} images of {SUBJECTS} synthetic heads, {height} x {width} pixels, most of them "
-        f"degraded in known steps ({', '.join(KINDS)}). {degradation.MEANING}",
+        f"degraded in known steps ({', '.join(KINDS)}). {MEANING}",
         flush=True,
     )
     contenders = [
@@ -73,7 +69,7 @@ def run(out: Path, overwrite: bool) -> str:
         "How badly was an image degraded? Two views of synthetic heads. (This is no human opinion "
         "of quality.)",
         {
-            "Severity": f"{degradation.MEANING} Degradations: {', '.join(KINDS)}; up to "
+            "Severity": f"{MEANING} Degradations: {', '.join(KINDS)}; up to "
             f"{AT_ONCE} at once, in {made.steps} steps",
             "fit, image": f"{FIT.description}; the darkest and the brightest value of each image "
             "are black and white; turned, shifted and brightened for training",
@@ -83,4 +79,4 @@ def run(out: Path, overwrite: bool) -> str:
         "images of other heads (MAE in severity)",
         Kind("view", "views"),
     ).run(out)
-    return f"{result}\n{degradation.MEANING}"
+    return f"{result}\n{MEANING}"

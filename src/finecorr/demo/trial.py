@@ -11,15 +11,14 @@ import pandas as pd
 
 from finecorr import pages, runs
 from finecorr.comparison.summary import summarise
-from finecorr.data.augmentation import AugmentationOptions
-from finecorr.data.images import ImageOptions
-from finecorr.data.table import TableOptions, read_table
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
 from finecorr.evaluation.report.verdict import LOSSES, Kind
 from finecorr.files import check_folder
-from finecorr.models.training import TrainingOptions
-from finecorr.runs import RunOptions
+from finecorr.models.options import TrainingOptions
+from finecorr.run_options import RunOptions
 
 
 @dataclass(frozen=True)

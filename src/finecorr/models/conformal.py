@@ -61,6 +61,18 @@ class Calibration:
             raise ValueError("its calibration is none")
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What is known by the validation subjects; None where there is nothing to know it by."""
+
+    rows: tuple[Calibration | None, ...] = ()
+    """For each target, the absolute errors of rows, in its unit."""
+    subjects: tuple[Calibration | None, ...] = ()
+    """The same of subjects: of their mean prediction for their mean label."""
+    distances: Calibration | None = None
+    """Of rows, from the training images: that of `Novelty`, the largest of a row's images."""
+
+
 def calibration(scores: NDArray[np.float64], subjects: NDArray[np.str_]) -> Calibration | None:
     """Of scores `(n,)`, NaN for none, and their subjects `(n,)`; None where there is no score."""
     known = np.isfinite(scores)

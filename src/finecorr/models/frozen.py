@@ -19,8 +19,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from finecorr.data.dataset import ImageDataset
-from finecorr.data.images import ImageOptions, Images
+from finecorr.data.images import Images
 from finecorr.data.loading import prediction_loader
+from finecorr.data.options import ImageOptions
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.files import remove_temporary, replacing

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from finecorr import functional
 from finecorr.data.dataset import ImageDataset
@@ -49,6 +50,20 @@ def predict(
     return rows, predictions
 
 
+def features(
+    regressor: Regressor, dataset: ImageDataset, indices: Sequence[int], place: Place = ALONE
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """`(images,)` and `(images, d)`: the positions of the images, ascending, and the features that
+    the network has of them; of several crops, the means."""
+
+    def of(batch: dict[str, Tensor]) -> list[Tensor]:
+        image = batch["image"]
+        return [image if image.ndim == 2 else regressor.features(image)]
+
+    index, found = _each(regressor, dataset, indices, place, of, [regressor.feature_count])
+    return _means(index, found)
+
+
 def calibrate(
     regressor: Regressor, dataset: ImageDataset, indices: Sequence[int], place: Place
 ) -> None:
@@ -81,22 +96,40 @@ def _outputs(
     regressor: Regressor, dataset: ImageDataset, indices: Sequence[int], place: Place
 ) -> _Outputs:
     """Of several crops of an image, the means. In float32, whatever the training's precision."""
+
+    def of(batch: dict[str, Tensor]) -> list[Tensor]:
+        scores, _ = regressor.scores(batch["image"])
+        return [regressor.in_unit(scores) * batch["unit"], scores]
+
+    widths = [regressor.architecture.targets] * 2
+    index, predictions, scores = _each(regressor, dataset, indices, place, of, widths)
+    images, mean_predictions = _means(index, predictions)
+    return _Outputs(images, mean_predictions, _means(index, scores)[1])
+
+
+def _each(
+    regressor: Regressor,
+    dataset: ImageDataset,
+    indices: Sequence[int],
+    place: Place,
+    of: Callable[[dict[str, Tensor]], list[Tensor]],
+    widths: Sequence[int],
+) -> list[NDArray[Any]]:
+    """The positions of the images of all processes, and what `of` makes of their batches,
+    `(n, width)` each."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    training, targets = regressor.training, regressor.architecture.targets
+    training = regressor.training
     regressor.to(device).eval()
     found, own = [], place.share(indices)
     with torch.inference_mode():
         for batch in prediction_loader(dataset, own, _BATCH) if own else ():
-            batch = {name: values.to(device) for name, values in batch.items()}
-            scores, _ = regressor.scores(batch["image"])
-            predictions = regressor.in_unit(scores) * batch["unit"]
-            found.append([part.cpu().numpy() for part in (batch["index"], predictions, scores)])
+            given = {name: values.to(device) for name, values in batch.items()}
+            found.append([part.cpu().numpy() for part in (given["index"], *of(given))])
     regressor.cpu().train(training)
-    found.append([np.empty(0, np.intp), *np.empty((2, 0, targets), np.float32)])
+    found.append([np.empty(0, np.intp), *(np.empty((0, width), np.float32) for width in widths)])
     parts = [part for process in place.gathered(found) for part in process]
-    index, predicted, scored = (np.concatenate(values) for values in zip(*parts, strict=True))
-    images, mean_predictions = _means(index, predicted.astype(np.float64))
-    return _Outputs(images, mean_predictions, _means(index, scored.astype(np.float64))[1])
+    index, *values = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return [index, *(column.astype(np.float64) for column in values)]
 
 
 def _means(

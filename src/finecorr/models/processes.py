@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -13,10 +13,9 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from finecorr.errors import InputError
+from finecorr.models.options import Sharing
 from finecorr.models.place import ALONE, Place
 from finecorr.models.quiet import quiet
-
-Sharing = Literal["ddp", "fsdp"]
 
 
 def trainer_options(

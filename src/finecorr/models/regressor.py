@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from finecorr.errors import InputError
 from finecorr.functional.moments import populations
 from finecorr.models import networks
-from finecorr.models.networks import FeatureKind, Network
+from finecorr.models.networks import FeatureKind
+from finecorr.models.networks.network import Network
 
 _SIDE = 64
 """Pixels of the image on which features are counted."""

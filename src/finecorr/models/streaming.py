@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finecorr.data import pictures
-from finecorr.data.augmentation import Augmentation, AugmentationOptions
+from finecorr.data.augmentation import Augmentation
 from finecorr.data.decoding import Seen, checked_header, frames_of, seen, unpacked
-from finecorr.data.frames import spelled
-from finecorr.data.images import ImageOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.view import grid
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 from finecorr.models import networks
 from finecorr.models.novelty import Novelty
 from finecorr.models.regressor import Regressor
@@ -294,7 +293,9 @@ def _parts(image: Tensor, options: ImageOptions) -> list[Tensor]:
 def _means(values: NDArray[np.float64], owners: NDArray[np.intp]) -> NDArray[np.float64]:
     """Of the values `(n, d)` of each owner, who are in their order."""
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
-    return np.asarray(np.add.reduceat(values, starts) / np.diff(starts, append=len(owners))[:, None])
+    return np.asarray(
+        np.add.reduceat(values, starts) / np.diff(starts, append=len(owners))[:, None]
+    )
 
 
 def _differs(view: Seen, pixel_size: float | None) -> bool:

@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,233 +17,24 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from tqdm import tqdm
 
-from finecorr import losses
-from finecorr.data.images import ImageOptions
 from finecorr.data.module import ImageDataModule
-from finecorr.errors import InputError, InputWarning
+from finecorr.data.options import ImageOptions
+from finecorr.errors import InputError, InputWarning, Interrupted
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
 from finecorr.models.ended import stopped_by
 from finecorr.models.module import Diverged, RegressionModule
-from finecorr.models.networks import FeatureKind
+from finecorr.models.networks.weights import load_weights
+from finecorr.models.options import TrainingOptions
 from finecorr.models.outliers import OutlierCount
 from finecorr.models.place import ALONE, Place
 from finecorr.models.prediction import calibrate
-from finecorr.models.processes import Sharing, trainer_options
+from finecorr.models.processes import trainer_options
 from finecorr.models.quiet import quiet
 from finecorr.models.regressor import Architecture, Regressor, features_of
 from finecorr.models.stopping import StopBetweenSteps, writing_logs
 
 LOGS = "logs"
-MAX_SEED = 2**32 - 1
-"""What NumPy and scikit-learn take."""
-_MOST = 2**31 - 1
-_MOST_WORKERS = 1024
-_WIDEST = 2**16
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How a model is trained. Each field is a flag of the command line."""
-
-    loss: str = field(
-        default="fine_grained", metadata={"help": "a name that `finecorr losses` lists"}
-    )
-    loss_options: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "options of the loss, as --loss-options.NAME VALUE or as YAML"},
-    )
-    network: str = field(
-        default="resnet18",
-        metadata={
-            "help": f"one of {', '.join(networks.available())}; timm/NAME of timm; "
-            "hf/NAME-OR-FOLDER of Hugging Face; or package.module:function of one's own, which is "
-            "called with the number of channels and returns a module from images (n, channels, "
-            "height, width) to features (n, d)"
-        },
-    )
-    weights: str = field(
-        default="none",
-        metadata={
-            "help": "what the network starts from: pretrained, for those that timm or Hugging Face "
-            "have for it; a file (safetensors, or a state dict); or none, for random ones"
-        },
-    )
-    features: FeatureKind = field(
-        default="last",
-        metadata={
-            "help": "last: means of the network's last maps; stages: means and standard deviations "
-            "of the maps of all its stages, where what people see of quality is (timm and hf)"
-        },
-    )
-    hidden: tuple[int, ...] = field(
-        default=(),
-        metadata={"help": "widths of the layers between the features and the linear head"},
-    )
-    dropout: float = field(default=0.0, metadata={"help": "share of each of these layers"})
-    frozen: bool = field(
-        default=False,
-        metadata={
-            "help": "the head alone learns: the features of each image are computed once, and kept "
-            "beside the run; without augmentation"
-        },
-    )
-    frozen_epochs: int = field(
-        default=0, metadata={"help": "epochs from the start in which the head alone learns"}
-    )
-    backbone_rate: float | None = field(
-        default=None,
-        metadata={
-            "help": "peak of the learning rate of the network without its head (default: that of "
-            "--learning-rate)"
-        },
-    )
-    epochs: int = field(default=30, metadata={"help": "passes over the training images"})
-    batch_size: int = field(default=64, metadata={"help": "images that a device takes at once"})
-    population: int = field(
-        default=0,
-        metadata={
-            "help": "images in a step, on all devices together: the loss is taken over these. "
-            "A device takes its share in pieces of --batch-size images, with the exact gradient of "
-            "the whole; 0 for one batch on each device"
-        },
-    )
-    memory: int = field(
-        default=64,
-        metadata={
-            "help": "a step of fewer images than this is filled up with the latest ones before it, "
-            "for the loss only: no gradient is taken of these; 0 for none"
-        },
-    )
-    learning_rate: float = field(
-        default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
-    )
-    weight_decay: float = field(default=1e-2, metadata={"help": "of AdamW"})
-    average: float = field(
-        default=0.05,
-        metadata={"help": "share of the training over which weights are averaged; 0 for none"},
-    )
-    patience: int = field(
-        default=0,
-        metadata={
-            "help": "epochs without a better validation SRCC before it stops and takes the weights "
-            "of the best one; 0 for the weights at the end of --epochs"
-        },
-    )
-    seed: int = field(
-        default=0, metadata={"help": "of splits, weights, order, augmentation and replaced labels"}
-    )
-    precision: str = field(
-        default="auto",
-        metadata={"help": "32-true, bf16-mixed or 16-mixed (auto: bf16-mixed where it is faster)"},
-    )
-    loading_workers: int = field(
-        default=0, metadata={"help": "processes that load images which do not fit into memory"}
-    )
-    devices: int = field(
-        default=1,
-        metadata={
-            "help": "GPUs, or processes where there are none, on each node: the loss is that of "
-            "the images of all together"
-        },
-    )
-    num_nodes: int = field(
-        default=1,
-        metadata={"help": "machines; the command runs on each, started by torchrun or by SLURM"},
-    )
-    strategy: Sharing = field(
-        default="ddp",
-        metadata={
-            "help": "ddp: each device has the whole model; fsdp: each has a part of it, for models "
-            "that are too large for one device"
-        },
-    )
-
-    def check(self) -> None:
-        """Raises InputError if an option is unknown or out of its range."""
-        networks.check(self.network)
-        self.build_loss()
-        for name, lowest, highest in (
-            ("epochs", 1, _MOST),
-            ("batch_size", 2, _MOST),
-            ("population", 0, _MOST),
-            ("memory", 0, _MOST),
-            ("frozen_epochs", 0, self.epochs),
-            ("patience", 0, _MOST),
-            ("seed", 0, MAX_SEED),
-            ("loading_workers", 0, _MOST_WORKERS),
-            ("devices", 1, _MOST_WORKERS),
-            ("num_nodes", 1, _MOST_WORKERS),
-        ):
-            if not lowest <= getattr(self, name) <= highest:
-                flag = name.replace("_", "-")
-                raise InputError(
-                    f"--{flag} must be from {lowest} to {highest}, not {getattr(self, name)}"
-                )
-        for name in ("learning_rate", "backbone_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 < rate < float("inf"):
-                raise InputError(f"--{name.replace('_', '-')} must be positive, not {rate}")
-        if not all(1 <= width <= _WIDEST for width in self.hidden):
-            given = " ".join(map(str, self.hidden))
-            raise InputError(f"--hidden must be numbers from 1 to {_WIDEST}, not {given}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"--dropout must be in [0, 1), not {self.dropout}")
-        if self.dropout and not self.hidden:
-            raise InputError(
-                "--dropout is of the layers of --hidden, and there are none: give --dropout 0, too"
-            )
-        if self.frozen and self.weights == "none" and not networks.is_own(self.network):
-            raise InputError(
-                "--frozen keeps the network as it is, and --weights none has learnt nothing: give "
-                "--weights pretrained, or a file"
-            )
-        if self.frozen and self.frozen_epochs:
-            raise InputError("--frozen is throughout, and --frozen-epochs at the start: give one")
-        if not 0 <= self.average < 1:
-            raise InputError(f"--average must be in [0, 1), not {self.average}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"--weight-decay must not be negative, not {self.weight_decay}")
-        if self.precision not in ("auto", "32-true", "bf16-mixed", "16-mixed"):
-            raise InputError(
-                f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
-            )
-        self._check_processes()
-
-    @property
-    def processes(self) -> int:
-        """Of the training: one for each device."""
-        return self.devices * self.num_nodes
-
-    @property
-    def step_size(self) -> int:
-        """Images of a step, of all devices together."""
-        return self.population or self.batch_size * self.processes
-
-    def _check_processes(self) -> None:
-        if self.population and self.population < max(2, self.processes):
-            raise InputError(
-                f"--population {self.population} is less than {max(2, self.processes)}: give 0, or "
-                "an image for each device at least"
-            )
-        if self.processes > 1 and self.frozen:
-            raise InputError("--frozen: the head alone learns on one device: leave out --devices")
-        if self.strategy == "fsdp" and self.average:
-            raise InputError("--strategy fsdp cannot average weights: give --average 0, too")
-        if self.strategy == "fsdp" and self.frozen_epochs:
-            raise InputError("--strategy fsdp: all weights learn, without --frozen-epochs")
-
-    def build_loss(self) -> losses.Loss:
-        """The loss; an unknown name, or an option that it does not take, is an InputError."""
-        try:
-            loss = losses.build(self.loss, **self.loss_options)
-            # Options out of their range are found in the first call.
-            loss(torch.arange(4.0), torch.arange(4.0), torch.eye(4))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"--loss {self.loss}: {error}") from error
-        if self.step_size < self.memory:
-            loss = losses.Memory(loss, self.memory)
-        return losses.GlobalBatch(loss) if self.processes > 1 else loss
 
 
 @dataclass(frozen=True)
@@ -254,10 +45,6 @@ class Trained:
     """As it is at the end; with `patience`, as it was at the best validation SRCC."""
     outliers: OutlierCount | None
     """How far the loss believed the training labels, if it weighs them."""
-
-
-class Interrupted(Exception):
-    """The person at the keyboard stopped the training; its last checkpoint is there."""
 
 
 def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) -> Regressor:
@@ -299,7 +86,7 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
         network,
     )
     if not pretrained and options.weights != "none":
-        networks.load_weights(network, Path(options.weights))
+        load_weights(network, Path(options.weights))
     if known and network.mean is not None and network.std is not None:
         regressor.normalise_images(network.mean, network.std)
     if images.view == "crops" and not images.test_crops:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, special
 
+from finecorr.data.degradation.options import KINDS
+
 Pixels = NDArray[np.floating[Any]]
 """`(channels, height, width)`, from 0 to 1."""
 
@@ -76,12 +78,6 @@ def eight_bits(image: Pixels) -> NDArray[np.uint8]:
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-KINDS: dict[str, Degradation] = {
-    "blur": blur,
-    "speckle": speckle,
-    "attenuation": attenuation,
-    "shadow": shadow,
-    "gain": gain,
-    "compression": compression,
-}
-"""By name, in the order in which they happen to an image."""
+CHANGES: dict[str, Degradation] = dict(
+    zip(KINDS, (blur, speckle, attenuation, shadow, gain, compression), strict=True)
+)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from finecorr.data.frames import Frame, raise_faults, spelled
+from finecorr.data.frames import Frame, raise_faults
 from finecorr.data.layouts import distortions, photographs
 from finecorr.data.layouts.published import Folder, Layout
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError, InputWarning, spelled
 
 LAYOUTS: dict[str, Layout] = {**photographs.LAYOUTS, **distortions.LAYOUTS}
 

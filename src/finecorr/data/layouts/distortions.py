@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from finecorr.data.frames import Frame, raise_faults, spelled
+from finecorr.data.frames import Frame, raise_faults
 from finecorr.data.layouts import matlab
 from finecorr.data.layouts.published import (
     Folder,
@@ -17,7 +17,7 @@ from finecorr.data.layouts.published import (
     read_columns,
     texts,
 )
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 
 _TID2013 = (
     "additive Gaussian noise",

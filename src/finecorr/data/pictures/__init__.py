@@ -6,14 +6,11 @@ from pathlib import Path
 
 from finecorr.data.pictures import dicom, raster
 from finecorr.data.pictures.picture import Header, Picture
-from finecorr.errors import InputError
 
 __all__ = [
-    "MAX_MEGAPIXELS",
     "SUFFIXES",
     "Header",
     "Picture",
-    "check_limit",
     "check_size",
     "fault_of",
     "header",
@@ -21,8 +18,6 @@ __all__ = [
     "read",
 ]
 
-MAX_MEGAPIXELS = 100.0
-"""Million pixels of the largest image that is read unasked."""
 SUFFIXES = raster.SUFFIXES | dicom.SUFFIXES
 
 
@@ -52,12 +47,6 @@ def read(path: Path, frame: int = 0) -> Picture:
         ValueError, OSError and others, by the format's reader: it cannot be read.
     """
     return dicom.read(path, frame) if _is_dicom(path) else raster.read(path, frame)
-
-
-def check_limit(megapixels: float) -> None:
-    """Raises InputError if that is no limit on the size of an image."""
-    if not 0 < megapixels < float("inf"):
-        raise InputError(f"--max-megapixels must be positive, not {megapixels}")
 
 
 def check_size(header: Header, megapixels: float) -> None:

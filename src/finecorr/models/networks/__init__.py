@@ -4,37 +4,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from finecorr.errors import InputError
-from finecorr.models.networks import (
-    huggingface_networks,
-    monai_networks,
-    own_networks,
-    timm_networks,
-)
-from finecorr.models.networks.network import FeatureKind, MissingNetwork, Network
-from finecorr.models.networks.weights import load_weights
+from finecorr.models.networks.monai_networks import NETWORKS
 
-__all__ = [
-    "FeatureKind",
-    "MissingNetwork",
-    "Network",
-    "available",
-    "build",
-    "check",
-    "code_of",
-    "is_own",
-    "load_weights",
-]
+if TYPE_CHECKING:
+    from finecorr.models.networks.network import Network
 
+FeatureKind = Literal["last", "stages"]
+"""Means of the last maps; or means and standard deviations of the maps of every stage."""
 _TIMM, _HUGGING_FACE = "timm/", "hf/"
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def available() -> list[str]:
     """The names of MONAI's networks."""
-    return list(monai_networks.NETWORKS)
+    return list(NETWORKS)
 
 
 def is_own(name: str) -> bool:
@@ -42,14 +28,24 @@ def is_own(name: str) -> bool:
     return _OWN.fullmatch(name) is not None
 
 
+def is_reentrant(name: str) -> bool:
+    """Whether several threads may compute with it at a time: one's own may keep what it computes,
+    and transformers' do."""
+    return name in NETWORKS or name.startswith(_TIMM)
+
+
 def code_of(name: str) -> bytes:
     """The code of one's own network, which a change of it changes; nothing of others."""
-    return own_networks.code_of(name) if is_own(name) else b""
+    if not is_own(name):
+        return b""
+    from finecorr.models.networks import own_networks
+
+    return own_networks.code_of(name)
 
 
 def check(name: str) -> None:
     """Raises InputError, with the known names, if no network can have that name."""
-    if name in monai_networks.NETWORKS or is_own(name):
+    if name in NETWORKS or is_own(name):
         return
     if name.startswith((_TIMM, _HUGGING_FACE)) and not name.endswith("/"):
         return
@@ -81,6 +77,13 @@ def build(
     Raises:
         InputError: no network has that name, or what it needs is missing.
     """
+    from finecorr.models.networks import (
+        huggingface_networks,
+        monai_networks,
+        own_networks,
+        timm_networks,
+    )
+
     check(name)
     if name.startswith(_TIMM):
         return timm_networks.build(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from finecorr.errors import InputError
 
-FeatureKind = Literal["last", "stages"]
-"""Means of the last maps; or means and standard deviations of the maps of every stage."""
 _MOST_STAGES = 6
 """Where there are more, as in a transformer, some of them have it all."""
 _CHOSEN_STAGES = 4

@@ -13,13 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from finecorr.errors import InputError
-from finecorr.models.networks.network import (
-    FeatureKind,
-    MissingNetwork,
-    Network,
-    no_stages,
-    normalisation,
-)
+from finecorr.models.networks import FeatureKind
+from finecorr.models.networks.network import MissingNetwork, Network, no_stages, normalisation
 
 
 def build(name: str, channels: int, features: FeatureKind) -> Network:

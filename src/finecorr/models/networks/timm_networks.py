@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from finecorr.errors import InputError
+from finecorr.models.networks import FeatureKind
 from finecorr.models.networks.network import (
-    FeatureKind,
     MissingNetwork,
     Network,
     chosen,

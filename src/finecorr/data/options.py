@@ -1,0 +1,313 @@
+"""What a table, its images and their augmentation are: flags, known before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Literal
+
+from finecorr.errors import InputError
+
+Intensity = tuple[Literal["image", "type"] | float, ...]
+"""Which values become 0 and 1: those of the image, of its type, or two numbers."""
+MAX_MEGAPIXELS = 100.0
+"""Million pixels of the largest image that is read unasked."""
+LAYOUTS = ("koniq10k", "livec", "spaq", "biq2021", "tid2013", "kadid10k", "csiq", "live")
+"""Data sets whose files are read as they are published: see `finecorr.data.layouts`."""
+_LARGEST_SIDE = 8192
+_MOST_CROPS = 1000
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Where the images and their scores are. Each field is a flag of the command line."""
+
+    table: Path = field(
+        metadata={
+            "help": "table of images and scores: CSV, TSV, Excel, Parquet or JSON; or, with "
+            "--layout, the folder of a published data set"
+        }
+    )
+    image_root: Path | None = field(
+        default=None,
+        metadata={"help": "folder that image paths start from (default: the table's)"},
+    )
+    image_columns: tuple[str, ...] = field(
+        default=("image",),
+        metadata={
+            "help": "column of image paths; several for several images a row, whose predictions "
+            "are averaged"
+        },
+    )
+    frame_column: str | None = field(
+        default=None,
+        metadata={"help": "column with the number, from 1, of the frame or page of the image"},
+    )
+    all_frames: bool = field(
+        default=False,
+        metadata={
+            "help": "a file of several frames stands for all of them, whose predictions are "
+            "averaged"
+        },
+    )
+    target_columns: tuple[str, ...] = field(
+        default=("target",),
+        metadata={"help": "columns to predict; an empty cell is a missing label"},
+    )
+    group_column: str | None = field(
+        default=None,
+        metadata={"help": "column of the subject: rows of one subject are never in two splits"},
+    )
+    group_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "regular expression that takes the subject from the image's file name: its "
+            "first group, or else its whole match"
+        },
+    )
+    split_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "column with train, validation or test (without validation rows, some of the "
+            "training subjects serve)"
+        },
+    )
+    within: str | None = field(
+        default=None,
+        metadata={
+            "help": "column of groups (parts of a data set, kinds of distortion, subjects): adds "
+            "the correlations within each, on average; 'subject' for those of --group-pattern"
+        },
+    )
+    weight_column: str | None = field(
+        default=None, metadata={"help": "column of non-negative weights of the rows"}
+    )
+    score_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "columns of the scores of several observers, whose mean becomes the target, "
+            "under the name of --target-columns; rows on which they agree weigh more"
+        },
+    )
+    sd_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "column of the standard deviation of the opinions whose mean the target is, in "
+            "its unit; needs --observers"
+        },
+    )
+    observers: str | None = field(
+        default=None, metadata={"help": "how many opinions these are: a number, or a column"}
+    )
+    pixel_size_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "column with the side of a pixel, in the length unit of the targets: "
+            "they are then learnt in pixels; an empty cell is what the image's file says, in mm"
+        },
+    )
+    length_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "targets that are lengths (default with --pixel-size-column: all of them; "
+            "without it, their pixel sizes are those of the images' files, in mm)"
+        },
+    )
+    units: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "of each target, for those who are given the model (mm, ml, points ...)"},
+    )
+    encoding: str | None = field(
+        default=None,
+        metadata={
+            "help": "of a text table, as Python names it: latin-1, cp1252 ... (default: UTF-8, or "
+            "what its first bytes say)"
+        },
+    )
+    separator: str | None = field(
+        default=None,
+        metadata={
+            "help": "of the cells of a text table: one character, or 'tab' (default: found in its "
+            "header)"
+        },
+    )
+    decimal: Literal[".", ","] | None = field(
+        default=None,
+        metadata={"help": "decimal mark of numbers (default: found in their columns)"},
+    )
+    sheet: str | None = field(
+        default=None, metadata={"help": "of an Excel file that has several with something in them"}
+    )
+    layout: str | None = field(
+        default=None,
+        metadata={"help": f"published data set whose folder the table is: {', '.join(LAYOUTS)}"},
+    )
+
+    @property
+    def root(self) -> Path:
+        """The folder that image paths start from."""
+        if self.image_root is not None:
+            return self.image_root
+        return self.table.parent if self.layout is None else self.table
+
+    def absolute(self) -> TableOptions:
+        """The same from any folder."""
+        options = replace(self, table=self.table.absolute())
+        return replace(options, image_root=options.root.absolute())
+
+    @property
+    def lengths(self) -> tuple[bool, ...]:
+        """For each target, whether it is a length that is learnt in pixels."""
+        if self.length_columns is not None:
+            return tuple(column in self.length_columns for column in self.target_columns)
+        return (self.pixel_size_column is not None,) * len(self.target_columns)
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What the network sees of an image. Each field is a flag of the command line."""
+
+    view: Literal["fit", "crops"] = field(
+        default="fit",
+        metadata={
+            "help": "fit: the whole image, brought to --image-size; crops: at the resolution of "
+            "its file, where blur, noise and compression are: crops of it for training, and the "
+            "whole for prediction"
+        },
+    )
+    image_size: tuple[int, int] = field(
+        default=(136, 192),
+        metadata={
+            "help": "height and width that images are brought to, in pixels; they keep their "
+            "aspect and are padded with black (--view fit)"
+        },
+    )
+    crop_size: tuple[int, int] = field(
+        default=(224, 224),
+        metadata={
+            "help": "height and width of the random crops for training; smaller images are "
+            "mirrored at their edges (--view crops)"
+        },
+    )
+    test_crops: int = field(
+        default=0,
+        metadata={
+            "help": "predict from so many crops on a grid, whose predictions are averaged; 0 for "
+            "the whole image, which not every network takes (--view crops)"
+        },
+    )
+    intensity: Intensity = field(
+        default=("image",),
+        metadata={
+            "help": "what becomes black and white: 'image' for the darkest and the brightest value "
+            "of each image; 'type' for what its type, or a DICOM's bits stored, can hold; or two "
+            "numbers, in the unit of its values (HU, say)"
+        },
+    )
+    rgb: bool = field(
+        default=False, metadata={"help": "three colour channels instead of one of grey"}
+    )
+    max_megapixels: float = field(
+        default=MAX_MEGAPIXELS,
+        metadata={
+            "help": "million pixels of the largest image that is read; all that are decoded at a "
+            "time have together no more"
+        },
+    )
+    cache_mb: int = field(default=4096, metadata={"help": "megabytes of memory for decoded images"})
+
+    def check(self) -> None:
+        """Raises InputError if an option is out of its range."""
+        for flag, (height, width) in (
+            ("--image-size", self.image_size),
+            ("--crop-size", self.crop_size),
+        ):
+            if min(height, width) < 32 or max(height, width) > _LARGEST_SIDE:
+                raise InputError(
+                    f"{flag} must be from 32 32 to {_LARGEST_SIDE} {_LARGEST_SIDE}, not "
+                    f"{height} {width}"
+                )
+        if not 0 <= self.test_crops <= _MOST_CROPS:
+            raise InputError(f"--test-crops must be from 0 to {_MOST_CROPS}, not {self.test_crops}")
+        if self.test_crops and self.view == "fit":
+            raise InputError("--test-crops is for --view crops: with fit, the whole image is seen")
+        _check_intensity(self.intensity)
+        check_limit(self.max_megapixels)
+        if self.cache_mb < 0:
+            raise InputError(f"--cache-mb must not be negative, not {self.cache_mb}")
+
+    @property
+    def channels(self) -> int:
+        """Of what the network sees."""
+        return 3 if self.rgb else 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of what the network is trained on."""
+        return self.image_size if self.view == "fit" else self.crop_size
+
+    @property
+    def description(self) -> str:
+        """For a page."""
+        height, width = self.size
+        if self.view == "fit":
+            return f"{height} x {width} pixels"
+        seen = f"{self.test_crops} crops" if self.test_crops else "the whole image"
+        return f"crops of {height} x {width} pixels, tested on {seen}"
+
+
+def _check_intensity(intensity: Intensity) -> None:
+    """Raises InputError if it is none."""
+    if intensity in (("image",), ("type",)):
+        return
+    numbers = [limit for limit in intensity if isinstance(limit, float)]
+    if len(numbers) == len(intensity) == 2 and -inf < numbers[0] < numbers[1] < inf:
+        return
+    given = " ".join(f"{limit:g}" if isinstance(limit, float) else limit for limit in intensity)
+    raise InputError(
+        f"--intensity must be image, type, or two numbers, the lower first, not {given}"
+    )
+
+
+def check_limit(megapixels: float) -> None:
+    """Raises InputError if that is no limit on the size of an image."""
+    if not 0 < megapixels < inf:
+        raise InputError(f"--max-megapixels must be positive, not {megapixels}")
+
+
+@dataclass(frozen=True)
+class AugmentationOptions:
+    """How much training images vary. Each field is a flag of the command line; 0 is none.
+
+    The defaults suit ultrasound: depth runs downwards, so that images are mirrored left to right
+    only, and turned a little.
+    """
+
+    flip: float = field(
+        default=0.5, metadata={"help": "probability of mirroring an image left to right"}
+    )
+    rotation: float = field(default=10.0, metadata={"help": "largest rotation, in degrees"})
+    shift: float = field(
+        default=0.05, metadata={"help": "largest shift, as a share of the image's side"}
+    )
+    zoom: float = field(
+        default=0.1,
+        metadata={
+            "help": "largest change of scale, as a share; used only where all targets are "
+            "lengths in pixels, which are scaled with it"
+        },
+    )
+    gain: float = field(default=0.2, metadata={"help": "largest change of brightness, as a share"})
+    gamma: float = field(default=0.2, metadata={"help": "largest change of gamma, as a share"})
+
+    def check(self) -> None:
+        """Raises InputError if an option is out of its range."""
+        for name, highest in (("flip", 1.0), ("rotation", 180.0), ("shift", 1.0)):
+            if not 0 <= getattr(self, name) <= highest:
+                raise InputError(
+                    f"--{name} must be in [0, {highest:g}], not {getattr(self, name):g}"
+                )
+        for name in ("zoom", "gain", "gamma"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"--{name} must be in [0, 1), not {getattr(self, name):g}")

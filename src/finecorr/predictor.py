@@ -1,0 +1,146 @@
+"""Models and rows of images to predictions, with what can be said of how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from finecorr.bundle import Bundle
+from finecorr.data.table import ImageTable
+from finecorr.errors import InputError
+from finecorr.models.conformal import Calibration
+from finecorr.models.streaming import ROWS, Member, Outcome, Row, outcomes
+from finecorr.prediction_options import PredictionOptions
+
+_NOVEL = 0.01
+"""The share of the images of new subjects that are marked, if these are like the training's."""
+
+
+class Predictor:
+    """A model, or several whose predictions are averaged.
+
+    Args:
+        bundles: the models, all of the same targets.
+        options: what is asked for.
+
+    Raises:
+        InputError: they do not go together.
+    """
+
+    def __init__(self, bundles: Sequence[Bundle], options: PredictionOptions) -> None:
+        options.check()
+        first, *others = bundles
+        self.targets = first.table.target_columns
+        self._bundle, self._options = first, options
+        self._several = bool(others) or options.tta > 1
+        for other in others:
+            if (other.table.target_columns, other.table.lengths) != (
+                self.targets,
+                first.table.lengths,
+            ):
+                raise InputError(
+                    f"--ensemble: a model of {list(other.table.target_columns)} does not predict "
+                    f"the same as one of {list(self.targets)}"
+                )
+        if self._several and options.predict_per == "subject":
+            raise InputError(
+                "--tta and --ensemble say how sure the prediction of a row is: leave out "
+                "--predict-per subject"
+            )
+        self._members = [
+            Member(
+                bundle.regressor,
+                bundle.images,
+                bundle.table.lengths,
+                bundle.augmentation,
+                bundle.novelty,
+            )
+            for bundle in bundles
+        ]
+        self.widths = self._half_widths()
+        """For each target, half of its interval, if one is asked for."""
+
+    def _half_widths(self) -> list[float]:
+        level = self._options.interval
+        if level is None:
+            return []
+        if self._several:
+            raise InputError(
+                "--interval is by the errors of one model without --tta: leave out one of these"
+            )
+        validation = self._bundle.validation
+        by_row = self._options.predict_per == "row"
+        found = validation.rows if by_row else validation.subjects
+        widths = []
+        for i, name in enumerate(self.targets):
+            calibration = found[i] if found else None
+            if calibration is None:
+                raise InputError(
+                    f"--interval: the model has no validation subjects for {name!r}: train it with "
+                    "a share for them in --split-fractions"
+                )
+            width = calibration.quantile(level)
+            if not np.isfinite(width):
+                raise InputError(
+                    f"--interval {level:g} needs {_needed(level)} validation subjects, and the "
+                    f"model has {calibration.subjects}"
+                )
+            widths.append(width)
+        return widths
+
+    def outcomes(self, rows: Iterable[Row]) -> Iterator[Outcome]:
+        """One for each row."""
+        return outcomes(self._members, rows, versions=self._options.tta)
+
+    def frames(self, rows: Iterable[Row]) -> Iterator[tuple[pd.DataFrame, list[Outcome]]]:
+        """Some rows after the other, `ROWS` at a time: the columns of their predictions.
+
+        These are, for each target, its prediction, in the unit of the table; `low` and `high`,
+        where an interval is asked for; `sd`, where there are several members or versions, between
+        them; `novel`, 1 for a row that is unlike the training images (further from them than 99 %
+        of the validation subjects' images are, or than all, where these are fewer than 99); and
+        `fault`, why there is no prediction.
+        """
+        found = self.outcomes(rows)
+        while chunk := list(islice(found, ROWS)):
+            yield self._frame(chunk), chunk
+
+    def _frame(self, found: Sequence[Outcome]) -> pd.DataFrame:
+        values = np.stack([outcome.values for outcome in found])
+        means = values.mean(axis=1)
+        columns = {name: means[:, i] for i, name in enumerate(self.targets)}
+        for i, (name, width) in enumerate(zip(self.targets, self.widths, strict=False)):
+            columns[f"low {name}"] = means[:, i] - width
+            columns[f"high {name}"] = means[:, i] + width
+        if self._several:
+            spread = values.std(axis=1, ddof=1)
+            columns |= {f"sd {name}": spread[:, i] for i, name in enumerate(self.targets)}
+        frame = pd.DataFrame(columns)
+        distances = self._bundle.validation.distances
+        if distances is not None:
+            frame["novel"] = _novel(distances, np.array([outcome.distance for outcome in found]))
+        frame["fault"] = [outcome.fault for outcome in found]
+        return frame
+
+
+def rows_of(table: ImageTable, *, from_files: bool = False) -> Iterator[Row]:
+    """Those of a table; `from_files` says that pixel sizes are those of the files."""
+    for row in range(len(table)):
+        known = None if table.pixel_sizes is None or from_files else float(table.pixel_sizes[row])
+        side = None if known is None or np.isnan(known) else known
+        yield Row(table.images[row], table.frame(row), table.all_frames, side)
+
+
+def _novel(distances: Calibration, found: NDArray[np.float64]) -> pd.Series:
+    limit = max(_NOVEL, 1 / (distances.subjects + 1))
+    marked = pd.Series(distances.p_values(np.nan_to_num(found)) <= limit + 1e-12, dtype="Int64")
+    return marked.mask(np.isnan(found))
+
+
+def _needed(level: float) -> int:
+    """The smallest K with K / (K + 1) >= level."""
+    return int(np.ceil(level / (1 - level) - 1e-9))

@@ -1,0 +1,52 @@
+"""What is trained on, and where the run goes: flags, known before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What is trained on, and where the run goes. Each field is a flag of the command line."""
+
+    out: Path = field(metadata={"help": "folder for the run"})
+    split_fractions: tuple[float, float, float] = field(
+        default=(0.7, 0.15, 0.15),
+        metadata={
+            "help": "shares of the subjects for training, validation (which may be 0) and test"
+        },
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "cut the subjects into so many folds and test on one of them; of the others, "
+            "--split-fractions says how many are for validation"
+        },
+    )
+    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "of the splits (default: that of --seed)"}
+    )
+    corrupt_labels: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the training rows that get another row's label, to see what a loss "
+            "makes of wrong labels"
+        },
+    )
+    mapped: bool = field(
+        default=False,
+        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
+    )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "that the model is handed on under, as SPDX names it: Apache-2.0 ..."},
+    )
+    note: str | None = field(
+        default=None, metadata={"help": "what else those should know who are given the model"}
+    )
+    overwrite: bool = field(
+        default=False, metadata={"help": "replace the run that is in the folder"}
+    )
+    resume: bool = field(default=False, metadata={"help": "go on with a run that was interrupted"})
