@@ -215,12 +215,22 @@ def test_a_loss_that_is_no_number_spoils_nothing(
     ids=["module", "script"],
 )
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("loaded", ["torch.torch_version", "finecorr.losses.base", "lightning"])
-def test_while_modules_are_loaded(loaded: str, stop: int, start: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("command", "loaded"),
+    [
+        (["losses"], "torch.torch_version"),
+        (["losses"], "finecorr.losses.base"),
+        (["suspects", "nowhere"], "lightning"),
+        (["predict", "nowhere", "--out", "nothing.csv"], "pandas"),
+    ],
+)
+def test_while_modules_are_loaded(
+    command: list[str], loaded: str, stop: int, start: list[str]
+) -> None:
     """One line, however early."""
     process = subprocess.Popen(
         # It prints the name of each module that it has loaded.
-        [sys.executable, "-X", "importtime", *start, "losses"],
+        [sys.executable, "-X", "importtime", *start, *command],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),

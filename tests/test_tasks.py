@@ -79,9 +79,9 @@ def test_lengths_are_what_nothing_stands_for() -> None:
     """`--task length` names the defaults of the flags."""
     from dataclasses import fields
 
-    from finecorr.cli import _TRAIN_OPTIONS
+    from finecorr.flags import TRAIN_OPTIONS
 
-    defaults = {option.name: option.default for cls in _TRAIN_OPTIONS for option in fields(cls)}
+    defaults = {option.name: option.default for cls in TRAIN_OPTIONS for option in fields(cls)}
     for name, value in TASKS["length"].options.items():
         default = defaults[name]
         if isinstance(default, tuple):

@@ -36,8 +36,7 @@ def main() -> int:
     from finecorr.cli import main as run
 
     try:
-        _on(numbers, signal.default_int_handler)
-        code = run()
+        code = run(ready=lambda: _on(numbers, signal.default_int_handler))
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from finecorr import bundle, pages
 from finecorr.data.names import BETWEEN, find_file, real_paths
-from finecorr.data.options import TableOptions
+from finecorr.data.options import Per, TableOptions
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.predicting import Per, by_subject, overridden, predictions_of
+from finecorr.predicting import by_subject, overridden, predictions_of
 from finecorr.runs import (
     BLAND_ALTMAN,
     CONFIG,

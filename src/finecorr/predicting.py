@@ -17,15 +17,12 @@ from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.images import Images, note_smaller
 from finecorr.data.names import subjects
-from finecorr.data.options import TableOptions
+from finecorr.data.options import Per, TableOptions
 from finecorr.data.records import write_record
 from finecorr.data.table import ImageTable, check_options, read_table
 from finecorr.errors import InputError
 from finecorr.files import check_writable, remove_temporary
 from finecorr.models import prediction
-
-Per = Literal["row", "subject"]
-"""What there is one prediction for."""
 
 
 def predict(

@@ -20,7 +20,7 @@ TARGET = "head circumference (mm)"
 
 
 def run(out: Path, overwrite: bool) -> str:
-    """See `finecorr.demo.run`."""
+    """The demo in a folder: what it found, as text."""
     images = out / "phantoms"
     claim(out, images, overwrite)
     table = TableOptions(

@@ -36,7 +36,7 @@ VIEWS = {
 
 
 def run(out: Path, overwrite: bool) -> str:
-    """See `finecorr.demo.run`."""
+    """The demo in a folder: what it found, as text."""
     images = out / "degraded"
     claim(out, images, overwrite)
     height, width = SIZE

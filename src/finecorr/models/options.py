@@ -140,7 +140,8 @@ class TrainingOptions:
     def check(self) -> None:
         """Raises InputError if an option is unknown or out of its range."""
         networks.check(self.network)
-        self.build_loss()
+        if self.loss != TrainingOptions.loss or self.loss_options:
+            self.build_loss()
         for name, lowest, highest in (
             ("epochs", 1, _MOST),
             ("batch_size", 2, _MOST),

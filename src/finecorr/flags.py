@@ -1,0 +1,320 @@
+"""Flags: those of each command, from the options that they are, and back."""
+
+from __future__ import annotations
+
+import re
+from argparse import SUPPRESS
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+import jsonargparse
+from jsonargparse import ActionYesNo, Namespace
+
+from finecorr import demo
+from finecorr.comparison.options import ComparisonOptions
+from finecorr.data.degradation.options import MEANING, DegradationOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, Per, TableOptions
+from finecorr.data.presets import PRESETS
+from finecorr.errors import InputError
+from finecorr.models.options import TrainingOptions
+from finecorr.run_options import RunOptions
+from finecorr.tasks import explained
+
+_OF_TRAININGS = (TableOptions, ImageOptions, AugmentationOptions, TrainingOptions)
+TRAIN_OPTIONS = (*_OF_TRAININGS, RunOptions)
+COMPARE_OPTIONS = (*_OF_TRAININGS, ComparisonOptions)
+# The losses have flags of their own.
+_NOT_COMPARED = {(TrainingOptions, "loss"), (TrainingOptions, "loss_options")}
+CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
+"""The options of a comparison that `suspects` has, too."""
+_EVALUATED = ("within", "score_columns", "sd_column", "observers")
+"""The options of a table that say how predictions are evaluated."""
+# Splits and weights are for training only, and the table is not a flag.
+_OVERRIDABLE = [
+    option
+    for option in fields(TableOptions)
+    if option.name not in ("table", "split_column", "weight_column")
+]
+_INHERITED = (
+    "Flags that are not given are those of the training, but for --image-root where there is "
+    "another table: it starts from that table's folder."
+)
+_PRESET = (
+    "--preset NAME DIR stands for the flags of a published data set in the folder DIR: "
+    f"{'; '.join(f'{name} ({preset.explanation})' for name, preset in PRESETS.items())}."
+)
+
+
+class ArgumentParser(jsonargparse.ArgumentParser):
+    """With mistakes in a line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        command = self.prog.replace(" [options]", "")
+        said = re.sub(r'Parser key "([\w.]+)"([^:]*):\s*', _named, message.strip())
+        for kind, meaning in (("int", "whole number"), ("float", "number"), ("str", "text")):
+            said = said.replace(f"a <class '{kind}'>", f"a {meaning}")
+        raise InputError(f"{said}\n({command} --help lists what there is)") from ex
+
+
+def _named(key: re.Match[str]) -> str:
+    return f"--{key[1].replace('_', '-')}{key[2]}: "
+
+
+def _train() -> ArgumentParser:
+    parser = ArgumentParser(description=f"Train a model on a table and evaluate it. {_PRESET}")
+    parser.add_argument(
+        "--config", action="config", help="YAML file of flags, as in a run's folder"
+    )
+    _add_task(parser)
+    for cls in TRAIN_OPTIONS:
+        for option in fields(cls):
+            _add(parser, cls, option)
+    return parser
+
+
+def _evaluate() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Evaluate a model on the rows of a table that its training has not seen, or of "
+        "several tables, side by side; --preset may be given several times, too. "
+        f"{_INHERITED} Another table or target does not inherit --score-columns, --sd-column and "
+        f"--observers, nor another table --within. {_PRESET}"
+    )
+    parser.add_argument("run", type=str, help="folder of a trained run")
+    _add_overrides(
+        parser, "tables of images and scores (default: the training's)", _OVERRIDABLE, "*"
+    )
+    parser.add_argument("--out", type=str, required=True, help="folder for the evaluation")
+    parser.add_argument(
+        "--all-rows", action="store_true", help="also rows of subjects that training has seen"
+    )
+    parser.add_argument(
+        "--mapped",
+        action=ActionYesNo(no_prefix="no-"),
+        default=None,
+        help="also PLCC and RMSE after the logistic mapping (default: as the training)",
+    )
+    _add_per(parser, "and its mean label with that")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
+    )
+    return parser
+
+
+def _predict() -> ArgumentParser:
+    parser = ArgumentParser(
+        description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
+    )
+    parser.add_argument("run", type=str, help="folder of a trained run")
+    _add_overrides(
+        parser,
+        "table, or folder of images (default: the training's table)",
+        [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
+    )
+    parser.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
+    parser.add_argument(
+        "--pixel-size",
+        type=float | Literal["file"] | None,
+        default=None,
+        help="of all images, where no column has it; 'file' for what their files say, in mm",
+    )
+    _add_per(parser, "which --group-column or --group-pattern names")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    return parser
+
+
+def _compare() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Train several losses on the same splits of a table and compare them on the "
+        "rows that each training has not seen. The same command goes on where it stopped. "
+        f"{_PRESET}"
+    )
+    parser.add_argument("--config", action="config", help="YAML file of flags")
+    _add_task(parser)
+    for kind in COMPARE_OPTIONS:
+        for option in fields(kind):
+            if (kind, option.name) not in _NOT_COMPARED:
+                _add(parser, kind, option)
+    return parser
+
+
+def _suspects() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="List the labels that predictions of models which have not seen them "
+        "contradict most: they may be wrong. The models are trained as the run was; a folder of "
+        "`compare` has what is needed, if a loss of it weighs labels. The same command goes "
+        "on where it stopped."
+    )
+    parser.add_argument("run", type=str, help="folder of a trained run, or of a comparison")
+    for option in fields(ComparisonOptions):
+        if option.name in CROSS_VALIDATION:
+            _add(parser, ComparisonOptions, option)
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="folder for it (default: RUN/suspects)"
+    )
+    return parser
+
+
+def _degrade() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Write degraded versions of the images of a folder, and a table of how "
+        f"severely each was degraded: a task to try losses on. {MEANING}"
+    )
+    parser.add_argument("images", type=str, help="folder of images")
+    for option in fields(DegradationOptions):
+        _add(parser, DegradationOptions, option)
+    return parser
+
+
+def _demo() -> ArgumentParser:
+    parser = ArgumentParser(description=demo.__doc__)
+    explained_tasks = "; ".join(f"{name}: {words}" for name, words in demo.TASKS.items())
+    parser.add_argument("--task", type=demo.Task, default="length", help=explained_tasks)
+    parser.add_argument("--out", type=str, default="demo", help="folder for the result")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the demo that is in the folder"
+    )
+    return parser
+
+
+def _losses() -> ArgumentParser:
+    return ArgumentParser(description="List the losses that --loss knows.")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[], ArgumentParser]]] = {
+    "train": ("a table of images and scores to a model", _train),
+    "evaluate": ("a model and a table to metrics", _evaluate),
+    "predict": ("a model and images to predictions", _predict),
+    "compare": ("which loss serves a table best", _compare),
+    "suspects": ("labels that may be wrong", _suspects),
+    "degrade": ("images to worse ones, in known steps", _degrade),
+    "demo": ("see it work, on synthetic images", _demo),
+    "losses": ("the losses to choose from", _losses),
+}
+"""What each does, and its parser."""
+
+
+def parser_of(called: str | None) -> ArgumentParser:
+    """The parser, with the flags of the command that is called; of the others it knows the names.
+
+    Args:
+        called: the command, or what stands in its place.
+    """
+    parser = ArgumentParser(
+        prog="finecorr",
+        description="Train regressors whose predictions correlate with the truth.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subcommands(dest="subcommand")
+    for name, (meaning, made) in COMMANDS.items():
+        flags = made() if name == called else ArgumentParser()
+        commands.add_subcommand(name, flags, help=meaning)
+    return parser
+
+
+def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
+    """One field of a dataclass as a flag; the table is the positional argument."""
+    kind = get_type_hints(cls)[option.name]
+    help_text = option.metadata["help"]
+    if option.name == "table":
+        # Without a default, which would override the table of a configuration file.
+        parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
+        return
+    if kind is bool:
+        parser.add_argument(
+            _flag(option), action=ActionYesNo(no_prefix="no-"), default=False, help=help_text
+        )
+        return
+    default = option.default
+    if option.default_factory is not MISSING:
+        default = option.default_factory()
+    settings: dict[str, Any] = {"help": help_text, "default": default}
+    if default is MISSING:
+        settings = {"help": help_text, "required": True}
+    settings.update(_argument_type(kind))
+    if isinstance(settings.get("default"), tuple):
+        settings["default"] = list(settings["default"])
+    parser.add_argument(_flag(option), **settings)
+
+
+def _add_task(parser: ArgumentParser) -> None:
+    """For --help: it is replaced before the flags are read."""
+    help_text = f"defaults of other flags: {explained()}"
+    parser.add_argument("--task", type=str, default=SUPPRESS, help=help_text.replace("%", "%%"))
+
+
+def _add_per(parser: ArgumentParser, more: str) -> None:
+    parser.add_argument(
+        "--predict-per",
+        type=Per,
+        default="row",
+        help=f"'subject' for the mean prediction of each subject, {more}",
+    )
+
+
+def _argument_type(kind: Any) -> dict[str, Any]:
+    """The argparse settings for the type of a field."""
+    members = [member for member in get_args(kind) if member is not type(None)]
+    for member in [kind, *members]:
+        if get_origin(member) is tuple:
+            parts = get_args(member)
+            return {"type": parts[0], "nargs": "*" if parts[-1] is Ellipsis else len(parts)}
+    if Path in [kind, *members]:
+        return {"type": str if kind is Path else str | None}
+    return {"type": kind}
+
+
+def _add_overrides(
+    parser: ArgumentParser,
+    table_help: str,
+    overridable: Sequence[Field[Any]],
+    tables: Literal["?", "*"] = "?",
+) -> None:
+    parser.add_argument("table", nargs=tables, type=str | None, default=None, help=table_help)
+    for option in overridable:
+        kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
+        if kind is bool:
+            parser.add_argument(_flag(option), action="store_true", default=None, help=help_text)
+            continue
+        settings = _argument_type(kind)
+        if "nargs" not in settings:
+            settings["type"] = settings["type"] | None
+        parser.add_argument(_flag(option), default=None, help=help_text, **settings)
+
+
+def _flag(option: Field[Any]) -> str:
+    return f"--{option.name.replace('_', '-')}"
+
+
+def build(cls: type, options: Namespace) -> Any:
+    """The dataclass with the values of its flags."""
+    if cls is TableOptions and "table" not in options:
+        raise InputError("which table? Give its path, or --preset, or a --config that names it")
+    values = {name: options[name] for name in (o.name for o in fields(cls)) if name in options}
+    for option in fields(cls):
+        empty = option.name in values and values[option.name] is None
+        if empty and NoneType not in get_args(get_type_hints(cls)[option.name]):
+            raise InputError(f"{_flag(option)} needs a value: leave it out, or do not say null")
+    return cls(**_typed(cls, values))
+
+
+def overrides(options: Namespace) -> dict[str, Any]:
+    """The fields of TableOptions whose flags were given."""
+    names = ["table", *(option.name for option in _OVERRIDABLE)]
+    given = {name: options[name] for name in names if options.get(name) not in (None, [])}
+    return _typed(TableOptions, given)
+
+
+def _typed(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples and texts as paths, where the dataclass has them."""
+    kinds = get_type_hints(cls)
+    typed = {}
+    for name, value in values.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        elif isinstance(value, str) and Path in (kinds[name], *get_args(kinds[name])):
+            value = Path(value)
+        typed[name] = value
+    return typed
