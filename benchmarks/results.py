@@ -36,12 +36,12 @@ import pandas as pd
 from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import measure_each, shared_trainings, summarise
+from finecorr.config import CONFIG
 from finecorr.data.phantom import write_phantoms
 from finecorr.data.presets import PRESETS
 from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
-from finecorr.runs import CONFIG
 
 REFERENCE = "fine_grained"
 METRICS = ("PLCC", "SRCC", "MAE")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +13,30 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from finecorr import bundle, pages
+from finecorr.config import CONFIG, read_config, with_table
+from finecorr.data.frames import raise_faults
 from finecorr.data.names import BETWEEN, find_file, real_paths
-from finecorr.data.options import Per, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.predicting import by_subject, overridden, predictions_of
+from finecorr.inputs import check_filled, note_views, overridden
+from finecorr.prediction_options import PredictionOptions
+from finecorr.predictor import Predictor, rows_of
 from finecorr.runs import (
     BLAND_ALTMAN,
-    CONFIG,
     METRICS,
     PREDICTIONS,
     SCATTER,
     SPLITS,
     Evaluation,
     evaluate_predictions,
-    read_config,
 )
 
 WITHIN_GROUPS = "within_groups.csv"
@@ -44,10 +49,11 @@ def evaluate(
     run: Path,
     overrides: dict[str, Any],
     out: Path,
+    options: PredictionOptions,
     *,
+    ensemble: Sequence[Path] = (),
     all_rows: bool = False,
     mapped: bool | None = None,
-    predict_per: Per = "row",
     overwrite: bool = False,
 ) -> tuple[Evaluation, int]:
     """Evaluates a run's model on a table, leaving out what it was trained on.
@@ -58,9 +64,10 @@ def evaluate(
         out: folder for `metrics.csv`, `predictions.csv`, `scatter.png`, `bland_altman.png`, the
             page, `report.html`, and where there are groups to correlate within,
             `within_groups.csv`, the correlations within each.
+        options: what is predicted; per subject, for its mean label.
+        ensemble: further models, whose predictions are averaged with the first's.
         all_rows: also evaluate on rows of subjects that training or validation have seen.
         mapped: also PLCC and RMSE after the logistic mapping; None for what the training did.
-        predict_per: "subject" for the mean prediction and the mean label of each subject.
         overwrite: replace an evaluation that is in `out`.
 
     Returns:
@@ -79,35 +86,114 @@ def evaluate(
         raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
     if mapped is None:
         mapped = read_config(run).get("mapped") is True
-    model = bundle.load(run)
-    options = overridden(model.table, overrides)
-    whole = read_table(options)
+    models = [bundle.load(path) for path in (run, *ensemble)]
+    model, predictor = models[0], Predictor(models, options)
+    trained = with_table(run, model.table)
+    columns = overridden(trained, overrides)
+    whole = read_table(columns)
     seen = np.zeros(len(whole), dtype=np.bool_)
     if not all_rows:
-        seen = _seen(run, whole, options, model.table)
+        for path, member in zip((run, *ensemble), models, strict=True):
+            seen |= _seen(path, whole, columns, with_table(path, member.table))
     keep = whole.labelled & ~seen
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
+    if any(columns.lengths):
+        check_filled(table, model.images.max_megapixels)
     for column, labels in zip(
         table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
     ):
         if labels < 2:
             raise InputError(
-                f"{options.table}: {labels} labels of {column!r} are left after leaving out "
+                f"{columns.table}: {labels} labels of {column!r} are left after leaving out "
                 f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
                 "on those, too"
             )
-    predictions = predictions_of(model, table, options)
-    if predict_per == "subject":
-        table, predictions = by_subject(table, predictions)
+    predictions = _predictions(predictor, table)
+    if options.predict_per == "subject":
+        table, predictions = _by_subject(table, predictions)
         whole, keep = table, np.ones(len(table), dtype=np.bool_)
     with all_or_none(out, EVALUATION) as folder:
         evaluation = evaluate_predictions(table, predictions, folder, mapped=mapped)
         if table.within is not None:
             within = _within_groups(table, table.within, predictions)
             write_record(folder / WITHIN_GROUPS, within)
-        _write_page(folder, run, model, whole, keep, predictions, evaluation, quality=mapped)
+        _write_page(
+            folder, run, model, trained, whole, keep, predictions, evaluation, quality=mapped
+        )
     return evaluation, left_out
+
+
+def _predictions(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
+    """`(rows, targets)`
+
+    Raises:
+        InputError: images cannot be read; all of them are named.
+    """
+    found = list(
+        tqdm(
+            predictor.outcomes(rows_of(table)),
+            "predicting",
+            len(table),
+            leave=False,
+            unit="image",
+            disable=None,
+        )
+    )
+    raise_faults(
+        table.source,
+        [
+            f"row {row}: {outcome.fault}"
+            for row, outcome in zip(table.rows, found, strict=True)
+            if outcome.fault
+        ],
+    )
+    padded = sum(outcome.padded for outcome in found)
+    note_views(table, padded, [row for row, outcome in enumerate(found) if outcome.differs])
+    return np.stack([outcome.values.mean(axis=0) for outcome in found])
+
+
+def _by_subject(
+    table: ImageTable, predictions: NDArray[np.float64]
+) -> tuple[ImageTable, NDArray[np.float64]]:
+    """For each subject its first row, with the means of its labels and of its predictions.
+
+    Raises:
+        InputError: a group to correlate within would have a part of a subject, or never two.
+    """
+    _, first, member = np.unique(table.groups, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    if table.within is not None:
+        _check_within_of_subjects(table, first[member])
+
+    def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        by_group = pd.DataFrame(values).groupby(member).mean()  # without missing ones
+        return by_group.to_numpy()[order]
+
+    subjects = replace(table.take(first[order]), targets=means(table.targets))
+    if table.standard_errors is not None:
+        count = np.bincount(member, table.labelled)[order]
+        squares = np.bincount(member, np.nan_to_num(table.standard_errors) ** 2)[order]
+        errors = np.sqrt(squares) / np.where(count > 0, count, np.nan)
+        subjects = replace(subjects, standard_errors=errors)
+    return subjects, means(predictions)
+
+
+def _check_within_of_subjects(table: ImageTable, first: NDArray[np.intp]) -> None:
+    """`first` is `(n,)`: for each row the first of its subject."""
+    assert table.within is not None
+    torn = np.flatnonzero(table.within != table.within[first])
+    if len(torn):
+        row, other = torn[0], first[torn[0]]
+        raise InputError(
+            f"--predict-per subject: {table.groups[row]!s} has rows in several groups of --within "
+            f"{table.within_column} ({table.within[other]!s} and {table.within[row]!s})"
+        )
+    if len(np.unique(table.within)) == len(np.unique(first)):
+        raise InputError(
+            f"--within {table.within_column} needs several predictions in a group, and with "
+            "--predict-per subject each has one"
+        )
 
 
 def _within_groups(
@@ -165,6 +251,7 @@ def _write_page(
     out: Path,
     run: Path,
     model: bundle.Bundle,
+    trained: TableOptions,
     table: ImageTable,
     evaluated: NDArray[np.bool_],
     predictions: NDArray[np.float64],
@@ -192,10 +279,10 @@ def _write_page(
         },
         {
             "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
-            "Model": f"{run.resolve()}, trained on {model.table.table}",
+            "Model": f"{run.resolve()}, trained on {trained.table}",
             "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         quality=quality,
-        trained_on=table.source == model.table.table,
+        trained_on=table.source == trained.table,
     )

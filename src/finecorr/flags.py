@@ -16,10 +16,11 @@ from jsonargparse import ActionYesNo, Namespace
 from finecorr import demo
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.data.degradation.options import MEANING, DegradationOptions
-from finecorr.data.options import AugmentationOptions, ImageOptions, Per, TableOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.presets import PRESETS
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
+from finecorr.prediction_options import PredictionOptions
 from finecorr.run_options import RunOptions
 from finecorr.tasks import explained
 
@@ -36,7 +37,7 @@ _EVALUATED = ("within", "score_columns", "sd_column", "observers")
 _OVERRIDABLE = [
     option
     for option in fields(TableOptions)
-    if option.name not in ("table", "split_column", "weight_column")
+    if option.name not in ("table", "units", "split_column", "weight_column")
 ]
 _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
@@ -96,7 +97,10 @@ def _evaluate() -> ArgumentParser:
         default=None,
         help="also PLCC and RMSE after the logistic mapping (default: as the training)",
     )
-    _add_per(parser, "and its mean label with that")
+    for option in fields(PredictionOptions):
+        if option.name != "pixel_size":
+            _add(parser, PredictionOptions, option)
+    _add_ensemble(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
     )
@@ -107,20 +111,16 @@ def _predict() -> ArgumentParser:
     parser = ArgumentParser(
         description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
     )
-    parser.add_argument("run", type=str, help="folder of a trained run")
+    parser.add_argument("run", type=str, help="folder of a trained run, or its model's file")
     _add_overrides(
         parser,
         "table, or folder of images (default: the training's table)",
         [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
     )
     parser.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
-    parser.add_argument(
-        "--pixel-size",
-        type=float | Literal["file"] | None,
-        default=None,
-        help="of all images, where no column has it; 'file' for what their files say, in mm",
-    )
-    _add_per(parser, "which --group-column or --group-pattern names")
+    for option in fields(PredictionOptions):
+        _add(parser, PredictionOptions, option)
+    _add_ensemble(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file")
     return parser
 
@@ -245,12 +245,14 @@ def _add_task(parser: ArgumentParser) -> None:
     parser.add_argument("--task", type=str, default=SUPPRESS, help=help_text.replace("%", "%%"))
 
 
-def _add_per(parser: ArgumentParser, more: str) -> None:
+def _add_ensemble(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--predict-per",
-        type=Per,
-        default="row",
-        help=f"'subject' for the mean prediction of each subject, {more}",
+        "--ensemble",
+        type=str,
+        nargs="*",
+        default=[],
+        help="further runs, whose predictions are averaged with those of the first; sd is how far "
+        "they differ",
     )
 
 

@@ -2,200 +2,215 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from tqdm import tqdm
 
 from finecorr import bundle
-from finecorr.data.dataset import ImageDataset
-from finecorr.data.folder import read_folder
+from finecorr.config import with_table
 from finecorr.data.frames import raise_faults
-from finecorr.data.images import Images, note_smaller
-from finecorr.data.names import subjects
-from finecorr.data.options import Per, TableOptions
-from finecorr.data.records import write_record
-from finecorr.data.table import ImageTable, check_options, read_table
+from finecorr.data.partial import Partial
+from finecorr.data.records import write_record, write_rows
+from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
-from finecorr.files import check_writable, remove_temporary
-from finecorr.models import prediction
+from finecorr.files import check_writable
+from finecorr.inputs import check_filled, note_views, overridden, unlabelled
+from finecorr.models.streaming import ROWS
+from finecorr.prediction_options import PredictionOptions
+from finecorr.predictor import Predictor, rows_of
+
+_SHOWN = 20
+
+
+@dataclass
+class Predicted:
+    """What came of it."""
+
+    out: Path
+    rows: int = 0
+    without: int = 0
+    """Rows that have no prediction."""
+    novel: int = 0
+    """Rows whose images are unlike those of the training."""
+    faults: list[str] = field(default_factory=list)
+    """The first of them."""
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Counts further rows, of numbers or of text."""
+        faulty = frame["fault"].to_numpy() != ""
+        for name, fault in zip(frame["image"][faulty], frame["fault"][faulty], strict=True):
+            if len(self.faults) < _SHOWN:
+                self.faults.append(f"row {name}: {fault}")
+        self.rows += len(frame)
+        self.without += int(faulty.sum())
+        if "novel" in frame:
+            self.novel += int((frame["novel"].astype(str) == "1").sum())
+
+    def text(self) -> str:
+        """For a person."""
+        lines = [f"{self.rows - self.without} predictions written to {self.out}"]
+        if self.without:
+            lines.append(f"{self.without} rows have none: the column fault says why")
+        if self.novel:
+            lines.append(
+                f"{self.novel} rows have images unlike those of the training (novel): do not trust "
+                "their predictions"
+            )
+        return "\n".join(lines)
 
 
 def predict(
     run: Path,
     overrides: dict[str, Any],
     out: Path,
+    options: PredictionOptions,
     *,
-    pixel_size: float | Literal["file"] | None = None,
-    predict_per: Per = "row",
+    ensemble: Sequence[Path] = (),
     overwrite: bool = False,
-) -> pd.DataFrame:
+) -> Predicted:
     """Predicts for every row of a table or every image of a folder, and writes a CSV file.
 
+    Rows are written as they come, into `OUT.partial`, which becomes `out` at the end; until then
+    the same call goes on with it. A row whose image cannot be read has the reason in the place of
+    a prediction. Where `out` is a pipe or a device, rows go there at once.
+
     Args:
-        run: the run folder.
+        run: the run's folder, or its model's file.
         overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
-        out: the CSV file.
-        pixel_size: of all images, for a model of lengths where no column gives it; "file" for what
-            the images' files say, in mm.
-        predict_per: "subject" for the mean prediction of each subject.
+        out: the CSV file. It has `image` (and `frame`, where a column names it), or `group` and the
+            number of its `rows`; and the columns of `finecorr.predictor.Predictor.frames`.
+        options: what is predicted.
+        ensemble: further models, whose predictions are averaged with the first's.
         overwrite: replace the file if it is there.
 
-    Returns:
-        What was written: `image` (and `frame`, where a column names it), or `group` and the number
-        of its `rows`; and a column for each target.
-
     Raises:
-        InputError: the run, the table or an image is at fault; nothing was written.
+        InputError: the run or the table is at fault, or none of its images can be read; nothing
+            was written.
     """
-    check_writable(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already: choose another name, or use --overwrite")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder: name a file")
-    model = bundle.load(run)
-    options = overridden(model.table, overrides)
-    if pixel_size is not None and pixel_size != "file" and not 0 < pixel_size < float("inf"):
-        raise InputError(f"--pixel-size must be positive, or file, not {pixel_size}")
-    if pixel_size is not None and not any(options.lengths):
+    options.check()
+    streamed = _is_stream(out)
+    if not streamed:
+        out = Path(os.path.realpath(out))  # A link stays one.
+        check_writable(out)
+        if out.is_dir():
+            raise InputError(f"--out {out} is a folder: name a file")
+        if out.exists() and not overwrite:
+            raise InputError(f"{out} is there already: choose another name, or use --overwrite")
+    paths = [run, *ensemble]
+    models = [bundle.load(path) for path in paths]
+    predictor = Predictor(models, options)
+    columns = overridden(with_table(run, models[0].table), overrides)
+    if options.pixel_size is not None and not any(columns.lengths):
         raise InputError("--pixel-size is for lengths, and the model predicts none")
-    table = _unlabelled(options, pixel_size is None, predict_per)
-    if isinstance(pixel_size, float):
-        table = replace(table, pixel_sizes=np.full(len(table), pixel_size))
-    elif pixel_size is None and options.pixel_size_column and table.pixel_sizes is None:
-        raise InputError(
-            f"the model predicts {', '.join(options.target_columns)} in units of length, and a "
-            "folder has no pixel sizes: give --pixel-size, or a table with a column "
-            f"{options.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
-            "the files of the images say it"
-        )
-    predictions = predictions_of(model, table, options)
-    if predict_per == "subject":
-        rows = Counter(table.groups.tolist())
-        table, predictions = by_subject(table, predictions)
-        names = table.groups.tolist()
-        frame = pd.DataFrame({"group": names, "rows": [rows[name] for name in names]})
+    table = unlabelled(columns, options)
+    if any(columns.lengths):
+        check_filled(table, models[0].images.max_megapixels)
+    found = Predicted(out)
+    if streamed:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            parts = []
+            for frame in _frames(predictor, table, 0):
+                found.add(frame)
+                if options.predict_per == "row":
+                    write_rows(file, frame, header=found.rows == len(frame))
+                    file.flush()
+                else:
+                    parts.append(frame)
+            if parts:
+                write_rows(file, _by_subject(pd.concat(parts), table, predictor))
+        _raise_if_none(found, table)
+        return found
+    partial = Partial(out, _key(paths, table, options), ROWS, overwrite=overwrite)
+    for frame in partial.frames():
+        found.add(frame)
+    for frame in _frames(predictor, table, partial.rows):
+        partial.add(frame)
+        found.add(frame)
+    if found.without == found.rows:
+        partial.remove()
+        _raise_if_none(found, table)
+    if options.predict_per == "subject":
+        numbers = pd.concat(partial.frames())
+        write_record(out, _by_subject(numbers, table, predictor))
+        partial.remove()
     else:
-        frame = pd.DataFrame({"image": table.names})
-        if table.frames is not None:
-            frame["frame"] = np.maximum(table.frames, 0) + 1
-    for column, values in zip(options.target_columns, predictions.T, strict=True):
-        frame[column] = values
-    out.parent.mkdir(parents=True, exist_ok=True)
-    remove_temporary(out.parent, out.name)
-    write_record(out, frame)
+        partial.finish()
+    return found
+
+
+def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.DataFrame]:
+    """The rows of the file, from one of them on."""
+    padded, differing = 0, list[int]()
+    place = first
+    bar = tqdm(total=len(table), initial=first, desc="predicting", unit="image", disable=None)
+    with bar:
+        for columns, found in predictor.frames(islice(rows_of(table), first, None)):
+            rows = np.arange(place, place + len(columns))
+            frame = pd.DataFrame({"image": [table.names[row] for row in rows]})
+            if table.frames is not None:
+                frame["frame"] = np.maximum(table.frames[rows], 0) + 1
+            yield pd.concat([frame, columns], axis=1)
+            padded += sum(outcome.padded for outcome in found)
+            differing += [place + i for i, outcome in enumerate(found) if outcome.differs]
+            place += len(columns)
+            bar.update(len(columns))
+    note_views(table, padded, differing)
+
+
+def _by_subject(rows: pd.DataFrame, table: ImageTable, predictor: Predictor) -> pd.DataFrame:
+    """For each subject, in the order of the table, the mean of its rows' predictions."""
+    names, first, member = np.unique(table.groups, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    faulty = np.bincount(member, rows["fault"].to_numpy() != "")[order].astype(int)
+    count = np.bincount(member)[order]
+    frame = pd.DataFrame({"group": names[order], "rows": count})
+    for i, name in enumerate(predictor.targets):
+        values = pd.to_numeric(rows[name]).groupby(member).mean().to_numpy()[order]
+        frame[name] = values
+        if predictor.widths:
+            frame[f"low {name}"] = values - predictor.widths[i]
+            frame[f"high {name}"] = values + predictor.widths[i]
+    if "novel" in rows:
+        frame["novel"] = pd.to_numeric(rows["novel"]).groupby(member).max().to_numpy()[order]
+        frame["novel"] = frame["novel"].astype("Int64")
+    frame["fault"] = [
+        f"{faults} of {of} rows have no prediction" if faults else ""
+        for faults, of in zip(faulty, count, strict=True)
+    ]
     return frame
 
 
-def _unlabelled(options: TableOptions, with_pixel_sizes: bool, predict_per: Per) -> ImageTable:
-    """The rows of a table, or the images of a folder."""
-    by_subject = predict_per == "subject"
-    if by_subject and options.group_column is None and options.group_pattern is None:
-        raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
-    if options.layout is None and options.table.is_dir():
-        table = read_folder(options.table, options)
-        if not by_subject:
-            return table
-        if options.group_pattern is None:
-            raise InputError("--predict-per subject: a folder has no columns: say --group-pattern")
-        groups, faults = subjects(
-            [row[0] for row in table.images], table.names, options.group_pattern
-        )
-        raise_faults(table.source, faults, "these files")
-        return replace(table, groups=groups)
-    # What only an evaluation asks for.
-    options = replace(options, within=None, score_columns=None, sd_column=None, observers=None)
-    if not with_pixel_sizes:
-        options = replace(options, pixel_size_column=None, length_columns=None)
-    if not by_subject:
-        # Each image is predicted for itself, whoever it is of.
-        options = replace(options, group_column=None, group_pattern=None)
-    return read_table(options, need_targets=False)
+def _raise_if_none(found: Predicted, table: ImageTable) -> None:
+    if found.without == found.rows:
+        raise_faults(table.source, found.faults, "these images: there is none to predict for")
 
 
-def by_subject(
-    table: ImageTable, predictions: NDArray[np.float64]
-) -> tuple[ImageTable, NDArray[np.float64]]:
-    """For each subject its first row, with the means of its labels and of its predictions.
-
-    Raises:
-        InputError: a group to correlate within would have a part of a subject, or never two.
-    """
-    _, first, member = np.unique(table.groups, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    if table.within is not None:
-        _check_within_of_subjects(table, first[member])
-
-    def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        by_group = pd.DataFrame(values).groupby(member).mean()  # without missing ones
-        return by_group.to_numpy()[order]
-
-    subjects = replace(table.take(first[order]), targets=means(table.targets))
-    if table.standard_errors is not None:
-        count = np.bincount(member, table.labelled)[order]
-        squares = np.bincount(member, np.nan_to_num(table.standard_errors) ** 2)[order]
-        errors = np.sqrt(squares) / np.where(count > 0, count, np.nan)
-        subjects = replace(subjects, standard_errors=errors)
-    return subjects, means(predictions)
+def _is_stream(out: Path) -> bool:
+    """Whether it is a pipe or a device, which is written to and not replaced."""
+    try:
+        mode = out.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _check_within_of_subjects(table: ImageTable, first: NDArray[np.intp]) -> None:
-    """`first` is `(n,)`: for each row the first of its subject."""
-    assert table.within is not None
-    torn = np.flatnonzero(table.within != table.within[first])
-    if len(torn):
-        row, other = torn[0], first[torn[0]]
-        raise InputError(
-            f"--predict-per subject: {table.groups[row]!s} has rows in several groups of --within "
-            f"{table.within_column} ({table.within[other]!s} and {table.within[row]!s})"
-        )
-    if len(np.unique(table.within)) == len(np.unique(first)):
-        raise InputError(
-            f"--within {table.within_column} needs several predictions in a group, and with "
-            "--predict-per subject each has one"
-        )
-
-
-def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
-    """The options of the training with others in their place.
-
-    Another table has its own root, format, groups to correlate within and opinions, as has another
-    target, and one way to name the subject, or the frame, takes the place of the other. What only
-    training needs is not asked for.
-    """
-    implied: dict[str, Any] = {"split_column": None, "weight_column": None}
-    if "table" in overrides:
-        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet", "within")
-        implied |= dict.fromkeys(own)
-    opinions = ("score_columns", "sd_column", "observers")
-    if not {"table", "target_columns", *opinions}.isdisjoint(overrides):
-        implied |= dict.fromkeys(opinions)
-    if "group_column" in overrides or "group_pattern" in overrides:
-        implied |= {"group_column": None, "group_pattern": None}
-    if "frame_column" in overrides or "all_frames" in overrides:
-        implied |= {"frame_column": None, "all_frames": False}
-    options = replace(trained, **{**implied, **overrides}).absolute()
-    check_options(options)
-    names, before = options.target_columns, trained.target_columns
-    if len(names) != len(before) or (names != before and set(names) == set(before)):
-        raise InputError(f"the model predicts {list(before)}, in this order")
-    if options.lengths != trained.lengths:
-        lengths = [name for name, length in zip(before, trained.lengths, strict=True) if length]
-        raise InputError(
-            f"the model has learnt {', '.join(lengths) or 'no target'} as a length: that cannot be "
-            "changed with --pixel-size-column or --length-columns"
-        )
-    return options
-
-
-def predictions_of(
-    model: bundle.Bundle, table: ImageTable, options: TableOptions
-) -> NDArray[np.float64]:
-    images = Images(table, model.images)
-    note_smaller(table.source, images)
-    dataset = ImageDataset(table, images, options.lengths)
-    return prediction.predict(model.regressor, dataset)[1]
+def _key(paths: Sequence[Path], table: ImageTable, options: PredictionOptions) -> str:
+    """Of all that decides what a row of the file is."""
+    found = hashlib.sha256(repr(options).encode())
+    for path in paths:
+        with (path / bundle.FILE if path.is_dir() else path).open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    for row, images in enumerate(table.images):
+        found.update(repr((images, table.frame(row), table.groups[row])).encode())
+    if table.pixel_sizes is not None:
+        found.update(table.pixel_sizes.tobytes())
+    return found.hexdigest()

@@ -27,7 +27,7 @@ class PredictionOptions:
         default="row",
         metadata={
             "help": "'subject' for the mean prediction of each subject, which --group-column or "
-            "--group-pattern names"
+            "--group-pattern names (and, in an evaluation, its mean label)"
         },
     )
     interval: float | None = field(

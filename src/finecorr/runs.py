@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from finecorr import bundle
 from finecorr.card import CARD, card
+from finecorr.config import CONFIG, read_config
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
@@ -46,7 +47,6 @@ from finecorr.models.validation import validated
 from finecorr.provenance import Provenance, described, measures, versions, without_folder
 from finecorr.run_options import RunOptions
 
-CONFIG = "config.yaml"
 SPLITS = "splits.csv"
 METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
@@ -305,24 +305,6 @@ def _loads(images: Inputs) -> bool:
 def write_config(path: Path, table_options: TableOptions, *options: Any) -> None:
     """What `finecorr train --config` reads, of the options of `train`."""
     _write_text(path, _yaml(_config(table_options.absolute(), *options)))
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """What `train` was called with, flat as the flags are; empty where the run does not say it.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    path = run / CONFIG
-    if not path.is_file():
-        return {}
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path} is damaged: it names no options")
-    return config
 
 
 def _config(*options: Any) -> dict[str, Any]:

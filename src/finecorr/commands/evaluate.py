@@ -9,7 +9,8 @@ from jsonargparse import Namespace
 
 from finecorr.cross_tables import evaluate_tables, text
 from finecorr.evaluating import evaluate
-from finecorr.flags import overrides
+from finecorr.flags import build, overrides
+from finecorr.prediction_options import PredictionOptions
 
 
 def run(*calls: Namespace) -> None:
@@ -17,9 +18,10 @@ def run(*calls: Namespace) -> None:
     options = calls[0]
     trained, out = Path(options.run), Path(options.out)
     how: dict[str, Any] = {
+        "options": build(PredictionOptions, options),
+        "ensemble": [Path(other) for other in options.ensemble],
         "all_rows": options.all_rows,
         "mapped": options.mapped,
-        "predict_per": options.predict_per,
         "overwrite": options.overwrite,
     }
     tables = [

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from finecorr.flags import overrides
+from finecorr.errors import Interrupted
+from finecorr.flags import build, overrides
 from finecorr.predicting import predict
+from finecorr.prediction_options import PredictionOptions
 
 
 def run(options: Namespace) -> None:
-    predictions = predict(
-        Path(options.run),
-        overrides(options),
-        Path(options.out),
-        pixel_size=options.pixel_size,
-        predict_per=options.predict_per,
-        overwrite=options.overwrite,
-    )
-    print(f"{len(predictions)} predictions written to {options.out}")
+    out = Path(options.out)
+    try:
+        found = predict(
+            Path(options.run),
+            overrides(options),
+            out,
+            build(PredictionOptions, options),
+            ensemble=[Path(other) for other in options.ensemble],
+            overwrite=options.overwrite,
+        )
+    except KeyboardInterrupt as stop:
+        raise Interrupted("; the same command goes on from here") from stop
+    # What is written to may be this very output.
+    print(found.text(), file=sys.stdout if out.is_file() else sys.stderr)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from finecorr.config import CONFIG
 from finecorr.errors import InputError, Interrupted, Stopped
 from finecorr.files import refusal
 from finecorr.flags import TRAIN_OPTIONS, build
-from finecorr.runs import CONFIG, train
+from finecorr.runs import train
 
 
 def run(options: Namespace) -> None:

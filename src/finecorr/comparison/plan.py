@@ -10,12 +10,12 @@ from pathlib import Path
 from finecorr import bundle
 from finecorr.comparison.options import FOLDS, VARIANT, ComparisonOptions
 from finecorr.comparison.splitting import Splitting
+from finecorr.config import CONFIG
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import MAX_SEED, TrainingOptions
 from finecorr.run_options import RunOptions
-from finecorr.runs import CONFIG
 
 RUNS = "runs"
 

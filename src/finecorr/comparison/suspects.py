@@ -13,12 +13,12 @@ from finecorr import bundle
 from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data
+from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.options import AugmentationOptions
 from finecorr.data.records import read_record
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
 from finecorr.plain import from_plain
-from finecorr.runs import CONFIG, read_config
 
 _ROBUST = "robust_pearson"
 
@@ -52,7 +52,7 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
     if not training.build_loss().weighs_labels:
         training = replace(training, loss=_ROBUST, loss_options={})
     # Folds are drawn from all rows.
-    table = replace(model.table, split_column=None)
+    table = replace(with_table(run, model.table), split_column=None)
     data = Data(table, model.images, _options(AugmentationOptions, config))
     options = replace(
         options,

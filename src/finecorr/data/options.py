@@ -11,8 +11,6 @@ from finecorr.errors import InputError
 
 Intensity = tuple[Literal["image", "type"] | float, ...]
 """Which values become 0 and 1: those of the image, of its type, or two numbers."""
-Per = Literal["row", "subject"]
-"""What there is one prediction for."""
 MAX_MEGAPIXELS = 100.0
 """Million pixels of the largest image that is read unasked."""
 LAYOUTS = ("koniq10k", "livec", "spaq", "biq2021", "tid2013", "kadid10k", "csiq", "live")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,25 @@ from finecorr.files import replacing
 
 def write_record(path: Path, frame: pd.DataFrame) -> None:
     """Writes a frame as CSV, whole or not at all."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        write_rows(file, frame)
+
+
+def write_rows(file: IO[str], frame: pd.DataFrame, *, header: bool = True) -> None:
+    """Writes rows of CSV into an open file."""
     texts = [str(column) for column in frame.columns]
     texts += [cell for column in frame for cell in frame[column] if isinstance(cell, str)]
     # pandas leaves a cell with a carriage return as it is, which ends a row for readers.
     odd = any("\r" in text for text in texts)
-    with replacing(path) as temporary:
-        frame.to_csv(
-            temporary, index=False, quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL
-        )
+    frame.to_csv(
+        file,
+        index=False,
+        header=header,
+        quoting=csv.QUOTE_NONNUMERIC if odd else csv.QUOTE_MINIMAL,
+    )
 
 
 def read_record(

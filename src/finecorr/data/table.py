@@ -97,12 +97,15 @@ class ImageTable:
         )
 
 
-def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTable:
+def read_table(
+    options: TableOptions, *, need_targets: bool = True, need_images: bool = True
+) -> ImageTable:
     """Reads and validates a table.
 
     Args:
         options: which columns mean what.
         need_targets: whether missing target columns are an error; without it they may be absent.
+        need_images: whether a file that is not there is an error.
 
     Raises:
         InputError: the table or something in it is missing or wrong; all the rows at fault are
@@ -126,7 +129,10 @@ def read_table(options: TableOptions, *, need_targets: bool = True) -> ImageTabl
     if len(frame.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
-    images = names.find_images(frame, options.image_columns, options.root, faults)
+    absent: list[str] = []
+    images = names.find_images(frame, options.image_columns, options.root, absent)
+    if need_images:
+        faults += absent
     groups = names.subjects_of_rows(
         frame, images, options.group_column, options.group_pattern, faults
     )

@@ -1,0 +1,45 @@
+"""What a run was called with, as its folder has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from finecorr.data.options import TableOptions
+from finecorr.errors import InputError
+
+CONFIG = "config.yaml"
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """What `train` was called with, flat as the flags are; empty where the run does not say it.
+
+    Args:
+        run: its folder, or a file in it.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = (run.parent if run.is_file() else run) / CONFIG
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{path} is damaged: it names no options")
+    return config
+
+
+def with_table(run: Path, columns: TableOptions) -> TableOptions:
+    """The columns of a run's model, with the table and the folder of images that its training had,
+    as far as the run's folder says it."""
+    config = read_config(run)
+    table, root = config.get("table"), config.get("image_root")
+    if not isinstance(table, str) or not isinstance(root, str):
+        return columns
+    return replace(columns, table=Path(table), image_root=Path(root))

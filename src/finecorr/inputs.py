@@ -1,0 +1,171 @@
+"""What a trained model is given: the rows of a table or the images of a folder, by the options of
+its training and those that are other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finecorr.data import pictures
+from finecorr.data.folder import read_folder
+from finecorr.data.frames import raise_faults
+from finecorr.data.names import subjects
+from finecorr.data.options import TableOptions
+from finecorr.data.table import ImageTable, check_options, read_table
+from finecorr.errors import InputError, InputWarning
+from finecorr.prediction_options import PredictionOptions
+
+_WITNESSES = 200
+"""Rows that are looked at to find out whether a table has its pixel sizes in mm, as files have."""
+_SAME = 0.01
+"""Relative difference up to which two sizes of a pixel are the same."""
+_SHOWN = 3
+
+
+def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions:
+    """The options of the training with others in their place.
+
+    Another table has its own root, format, groups to correlate within and opinions, as has another
+    target, and one way to name the subject, or the frame, takes the place of the other. What only
+    training needs is not asked for.
+    """
+    if trained.table == Path() and "table" not in overrides:
+        raise InputError("which table? The model's file does not say where it was trained")
+    implied: dict[str, Any] = {"split_column": None, "weight_column": None}
+    if "table" in overrides:
+        own = ("layout", "image_root", "encoding", "separator", "decimal", "sheet", "within")
+        implied |= dict.fromkeys(own)
+    opinions = ("score_columns", "sd_column", "observers")
+    if not {"table", "target_columns", *opinions}.isdisjoint(overrides):
+        implied |= dict.fromkeys(opinions)
+    if "group_column" in overrides or "group_pattern" in overrides:
+        implied |= {"group_column": None, "group_pattern": None}
+    if "frame_column" in overrides or "all_frames" in overrides:
+        implied |= {"frame_column": None, "all_frames": False}
+    options = replace(trained, **{**implied, **overrides}).absolute()
+    check_options(options)
+    names, before = options.target_columns, trained.target_columns
+    if len(names) != len(before) or (names != before and set(names) == set(before)):
+        raise InputError(f"the model predicts {list(before)}, in this order")
+    if options.lengths != trained.lengths:
+        lengths = [name for name, length in zip(before, trained.lengths, strict=True) if length]
+        raise InputError(
+            f"the model has learnt {', '.join(lengths) or 'no target'} as a length: that cannot be "
+            "changed with --pixel-size-column or --length-columns"
+        )
+    return options
+
+
+def check_filled(table: ImageTable, megapixels: float) -> None:
+    """Raises InputError where an empty cell of pixel sizes stands for what the file says, in mm,
+    and no other image shows that the table's are in mm, too."""
+    if table.pixel_sizes is None:
+        return
+    empty = np.isnan(table.pixel_sizes)
+    if not empty.any() or empty.all():
+        return
+    same = 0
+    for row in np.flatnonzero(~empty)[:_WITNESSES]:
+        by_file = _pixel_size(table, int(row), megapixels)
+        if by_file is None:
+            continue
+        ratio = by_file / table.pixel_sizes[row]
+        if abs(ratio - 1) > _SAME:
+            same = 0
+            break
+        same += 1
+    if same == 0:
+        first = int(np.flatnonzero(empty)[0])
+        raise InputError(
+            f"{table.source}: the table has no pixel size for row {table.rows[first]}. The file's, "
+            "in mm, is taken only if another image shows that the table's is in mm, too. None "
+            "does: fill the column"
+        )
+
+
+def _pixel_size(table: ImageTable, row: int, megapixels: float) -> float | None:
+    path, frame = table.images[row][0], table.frame(row) or 0
+    try:
+        pictures.check_size(pictures.header(path), megapixels)
+        found = pictures.read(path, frame).pixel_size
+    except Exception:  # It is said of its row what is wrong with it.
+        return None
+    return None if found is None else found[1]
+
+
+def note_views(table: ImageTable, padded: int, differing: Sequence[int]) -> None:
+    """Says with an `InputWarning` what was seen of images that may not be what was meant.
+
+    Args:
+        table: the rows.
+        padded: how many have images that were smaller than a crop.
+        differing: the positions of those whose files say another size of a pixel.
+    """
+    if padded:
+        warnings.warn(
+            f"{table.source}: {padded} of {len(table)} rows have images smaller than --crop-size: "
+            "they are mirrored at their edges",
+            InputWarning,
+            stacklevel=2,
+        )
+    if differing:
+        rows = ", ".join(f"row {table.rows[row]}" for row in differing[:_SHOWN])
+        warnings.warn(
+            f"{table.source}: the pixel size of the table, or of --pixel-size, is not the file's "
+            f"in {len(differing)} rows, as {rows}. The file's is not used.",
+            InputWarning,
+            stacklevel=2,
+        )
+
+
+def unlabelled(columns: TableOptions, options: PredictionOptions) -> ImageTable:
+    """The rows of a table, or the images of a folder, with the sizes of their pixels.
+
+    An image that is not there is no mistake yet: there may be others.
+
+    Raises:
+        InputError: something else is missing or wrong.
+    """
+    table = _rows(columns, options)
+    if not any(columns.lengths) or options.pixel_size == "file":
+        return replace(table, pixel_sizes=None)
+    if isinstance(options.pixel_size, float):
+        return replace(table, pixel_sizes=np.full(len(table), options.pixel_size))
+    if columns.pixel_size_column and table.pixel_sizes is None:
+        raise InputError(
+            f"the model predicts {', '.join(columns.target_columns)} in units of length, and a "
+            "folder has no pixel sizes: give --pixel-size, or a table with a column "
+            f"{columns.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
+            "the files of the images say it"
+        )
+    return table
+
+
+def _rows(columns: TableOptions, options: PredictionOptions) -> ImageTable:
+    by_subject = options.predict_per == "subject"
+    if by_subject and columns.group_column is None and columns.group_pattern is None:
+        raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+    if columns.layout is None and columns.table.is_dir():
+        table = read_folder(columns.table, columns)
+        if not by_subject:
+            return table
+        if columns.group_pattern is None:
+            raise InputError("--predict-per subject: a folder has no columns: say --group-pattern")
+        groups, faults = subjects(
+            [row[0] for row in table.images], table.names, columns.group_pattern
+        )
+        raise_faults(table.source, faults, "these files")
+        return replace(table, groups=groups)
+    # What only an evaluation asks for.
+    columns = replace(columns, within=None, score_columns=None, sd_column=None, observers=None)
+    if options.pixel_size is not None:
+        columns = replace(columns, pixel_size_column=None, length_columns=None)
+    if not by_subject:
+        # Each image is predicted for itself, whoever it is of.
+        columns = replace(columns, group_column=None, group_pattern=None)
+    return read_table(columns, need_targets=False, need_images=False)
