@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,11 @@ import pytest
 import torch
 
 import finecorr
+from finecorr import bundle
+from finecorr.__main__ import APP
+from finecorr.flags import COMMANDS
+from finecorr.models.options import TrainingOptions
+from finecorr.models.regressor import Regressor
 from strategies import assert_near
 
 ROOT = Path(finecorr.__file__).parent
@@ -126,6 +135,90 @@ def test_the_command_says_what_is_missing() -> None:
     )
     assert result.stderr.startswith("finecorr: error: monai")
     assert 'pip install "finecorr[app]"' in result.stderr
+
+
+def test_what_is_looked_for_is_the_extra_app() -> None:
+    project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())["project"]
+    wanted = {part.split(">")[0] for part in project["optional-dependencies"]["app"]}
+    of = packages_distributions()
+    named = {name.lower() for package in APP for name in of[package]}
+    assert wanted - named == {"python-gdcm", "pylibjpeg-openjpeg"}
+    assert named <= wanted | {"pytorch-lightning"}
+
+
+HEAVY = {
+    *("PIL", "jinja2", "jsonschema", "lightning", "matplotlib", "monai", "numpy", "openpyxl"),
+    *("pandas", "plotly", "pyarrow", "pydicom", "ray", "scipy", "sklearn", "tensorboard", "timm"),
+    *("torch", "torch._dynamo", "torchmetrics", "transformers"),
+}
+
+
+def _loaded(code: str, *arguments: str, ends: int = 0) -> set[str]:
+    """What of `HEAVY`, and which modules of ours, are there when the code has run."""
+    shown = "import atexit, sys; atexit.register(lambda: print('loaded:', *sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{shown}\n{code}", *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == ends, result.stderr
+    names = result.stdout.rpartition("loaded: ")[2].split()
+    return {name for name in names if name in HEAVY or name.startswith("finecorr.")}
+
+
+def _after(*arguments: str, ends: int = 0) -> set[str]:
+    return _loaded("from finecorr.__main__ import main; sys.exit(main())", *arguments, ends=ends)
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids="-".join)
+def test_help_loads_nothing_heavy(command: list[str]) -> None:
+    assert not _after(*command, "--help") & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--nonsense"],
+        ["nonsense"],
+        ["train", "nowhere.csv", "--out", "nothing"],
+        ["train", "nowhere.csv", "--out", "nothing", "--epochs", "0"],
+        ["compare", "nowhere.csv", "--out", "nothing"],
+    ],
+    ids="-".join,
+)
+def test_a_mistake_in_the_flags_loads_nothing_heavy(words: list[str]) -> None:
+    assert not _after(*words, ends=2) & HEAVY
+
+
+def test_the_loss_that_is_not_checked_is_one() -> None:
+    TrainingOptions().build_loss()
+
+
+def test_listing_the_losses_loads_the_core_only() -> None:
+    assert _after("losses") & HEAVY <= {"torch", "numpy", "scipy"}
+
+
+PREDICTING = {"numpy", "torch", "scipy", "pandas", "pyarrow", "openpyxl", "PIL", "pydicom"}
+
+
+def test_predicting_loads_nothing_that_trains_or_draws(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a network that needs nothing itself."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    model = bundle.load(run)
+    architecture = replace(model.regressor.architecture, network="own_networks:without_batch_statistics")
+    bundle.save(replace(model, regressor=Regressor(architecture)), tmp_path)
+    loaded = _after("predict", str(tmp_path), "--out", str(tmp_path / "predictions.csv"))
+    assert loaded & HEAVY <= PREDICTING
+    trains = {"runs", "pages", "data.module", "data.splits", "models.training", "evaluating"}
+    assert not loaded & {f"finecorr.{name}" for name in trains}
+    assert not {name for name in loaded if name.startswith("finecorr.evaluation")}
+
+
+def test_predicting_with_monai_loads_no_more_than_monai_does(run: Path, tmp_path: Path) -> None:
+    loaded = _after("predict", str(run), "--out", str(tmp_path / "predictions.csv"))
+    with_monai = _loaded("import torch; from monai.networks import nets")
+    assert "lightning" not in with_monai
+    assert loaded & HEAVY <= with_monai | PREDICTING
 
 
 def test_import_finecorr_loads_the_core_only() -> None:
