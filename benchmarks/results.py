@@ -33,7 +33,6 @@ from typing import Any
 
 import pandas as pd
 
-from finecorr import bundle
 from finecorr.cli import main as finecorr
 from finecorr.comparison.summary import measure_each, shared_trainings, summarise
 from finecorr.config import CONFIG
@@ -42,6 +41,7 @@ from finecorr.data.presets import PRESETS
 from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
+from finecorr.trained import bundle
 
 REFERENCE = "fine_grained"
 METRICS = ("PLCC", "SRCC", "MAE")

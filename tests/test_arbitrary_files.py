@@ -24,13 +24,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from scipy.io import savemat
 
-from finecorr import bundle
 from finecorr.data.layouts import matlab
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.records import read_record
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.models.regressor import Architecture, Regressor
+from finecorr.trained import bundle
 
 EXAMPLES = int(os.environ.get("FINECORR_EXAMPLES", "500"))
 COLUMNS = ("image", "target", "who", "part", "w", "mm", "page")

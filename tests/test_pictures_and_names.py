@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from dicom_files import write_dicom
-from finecorr import bundle
 from finecorr.cli import main
 from finecorr.data.images import Images
 from finecorr.data.lengths import pixel_sizes
@@ -24,6 +23,7 @@ from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import read_table
 from finecorr.errors import InputError, InputWarning
+from finecorr.trained import bundle
 
 TARGET, SIZE = "head circumference (mm)", "pixel size(mm)"
 SHORT = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16"]

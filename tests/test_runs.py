@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS
-from finecorr import bundle
 from finecorr.cli import main
 from finecorr.functional import label_weights
 from finecorr.models.module import RegressionModule
 from finecorr.models.training import epochs_done
+from finecorr.trained import bundle
 
 TARGET = "head circumference (mm)"
 

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from finecorr import bundle
 from finecorr.cli import main
 from finecorr.errors import InputError
 from finecorr.models.module import RegressionModule
 from finecorr.models.networks import build
 from finecorr.tasks import TASKS, expand_task
+from finecorr.trained import bundle
 
 OWN = """
 import torch

@@ -3,6 +3,7 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from finecorr import functional, losses
+    from finecorr.api import Run, compare, evaluate, train
     from finecorr.losses import (
         FineGrainedCorrelationLoss,
         HuberLoss,
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
         SimilarityRankLoss,
     )
     from finecorr.pieces import InPieces, in_pieces
+    from finecorr.trained.model import Model, load
 
 __version__ = "0.1.0"
 
@@ -22,27 +24,38 @@ __all__ = [
     "InPieces",
     "MAELoss",
     "MSELoss",
+    "Model",
     "PearsonLoss",
     "RobustPearsonLoss",
+    "Run",
     "SimilarityRankLoss",
+    "compare",
+    "evaluate",
     "functional",
     "in_pieces",
+    "load",
     "losses",
+    "train",
 ]
 
 if not TYPE_CHECKING:
+    # The other names are of the losses.
+    _ROOMS = {
+        **dict.fromkeys(("InPieces", "in_pieces"), "pieces"),
+        **dict.fromkeys(("Model", "load"), "trained.model"),
+        **dict.fromkeys(("Run", "compare", "evaluate", "train"), "api"),
+    }
 
     def __getattr__(name):
-        """Loads the losses, and torch with them, when they are first asked for: the command has to
-        start, and to hear Ctrl-C, before."""
+        """Loads what a name is of when it is first asked for: the command has to start, and to hear
+        Ctrl-C, before; and the losses need little of what models do."""
         from importlib import import_module
 
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if name in ("functional", "losses"):
             return import_module(f"{__name__}.{name}")
-        room = "pieces" if name in ("InPieces", "in_pieces") else "losses"
-        return getattr(import_module(f"{__name__}.{room}"), name)
+        return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'losses')}"), name)
 
     def __dir__():
         return sorted({*globals(), *__all__})

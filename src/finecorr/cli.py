@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, ready: Callable[[], None] | Non
     try:
         with _remarks():
             words = list(sys.argv[1:] if arguments is None else arguments)
-            command, calls = _parsed(words)
+            command, calls = parsed(words)
             _check(command, calls[0])
             room = import_module(f"finecorr.commands.{command}")
             if ready is not None:
@@ -58,8 +58,12 @@ def main(arguments: Sequence[str] | None = None, ready: Callable[[], None] | Non
     return 0
 
 
-def _parsed(words: list[str]) -> tuple[str, list[Namespace]]:
-    """The command, and its flags: once, or once for each preset."""
+def parsed(words: list[str]) -> tuple[str, list[Namespace]]:
+    """The command, and its flags: once, or once for each preset.
+
+    Raises:
+        InputError: there is no such command or flag.
+    """
     parser = parser_of(words[0] if words else None)
     calls = []
     for call in one_preset_each(words):

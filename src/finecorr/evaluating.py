@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from finecorr import bundle, pages
+from finecorr import pages
 from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.frames import raise_faults
 from finecorr.data.names import BETWEEN, find_file, real_paths
@@ -26,9 +26,6 @@ from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.inputs import check_filled, note_views, overridden
-from finecorr.prediction_options import PredictionOptions
-from finecorr.predictor import Predictor, rows_of
 from finecorr.runs import (
     BLAND_ALTMAN,
     METRICS,
@@ -38,6 +35,10 @@ from finecorr.runs import (
     Evaluation,
     evaluate_predictions,
 )
+from finecorr.trained import bundle
+from finecorr.trained.inputs import note_views, overridden, sized
+from finecorr.trained.options import PredictionOptions
+from finecorr.trained.predictor import Predictor, rows_of
 
 WITHIN_GROUPS = "within_groups.csv"
 _EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
@@ -98,8 +99,7 @@ def evaluate(
     keep = whole.labelled & ~seen
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
-    if any(columns.lengths):
-        check_filled(table, model.images.max_megapixels)
+    table = sized(table, columns, options.pixel_size)
     for column, labels in zip(
         table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
     ):

@@ -20,9 +20,9 @@ from finecorr.data.options import AugmentationOptions, ImageOptions, TableOption
 from finecorr.data.presets import PRESETS
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
-from finecorr.prediction_options import PredictionOptions
 from finecorr.run_options import RunOptions
 from finecorr.tasks import explained
+from finecorr.trained.options import PredictionOptions
 
 _OF_TRAININGS = (TableOptions, ImageOptions, AugmentationOptions, TrainingOptions)
 TRAIN_OPTIONS = (*_OF_TRAININGS, RunOptions)
@@ -88,22 +88,14 @@ def _evaluate() -> ArgumentParser:
         parser, "tables of images and scores (default: the training's)", _OVERRIDABLE, "*"
     )
     parser.add_argument("--out", type=str, required=True, help="folder for the evaluation")
-    parser.add_argument(
-        "--all-rows", action="store_true", help="also rows of subjects that training has seen"
-    )
-    parser.add_argument(
-        "--mapped",
-        action=ActionYesNo(no_prefix="no-"),
-        default=None,
-        help="also PLCC and RMSE after the logistic mapping (default: as the training)",
-    )
+    _add_switch(parser, "all-rows", "also rows of subjects that training has seen")
+    mapped = "also PLCC and RMSE after the logistic mapping (default: as the training)"
+    _add_switch(parser, "mapped", mapped, default=None)
     for option in fields(PredictionOptions):
         if option.name != "pixel_size":
             _add(parser, PredictionOptions, option)
     _add_ensemble(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the evaluation that is in the folder"
-    )
+    _add_switch(parser, "overwrite", "replace the evaluation that is in the folder")
     return parser
 
 
@@ -121,7 +113,7 @@ def _predict() -> ArgumentParser:
     for option in fields(PredictionOptions):
         _add(parser, PredictionOptions, option)
     _add_ensemble(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the file")
+    _add_switch(parser, "overwrite", "replace the file")
     return parser
 
 
@@ -173,9 +165,7 @@ def _demo() -> ArgumentParser:
     explained_tasks = "; ".join(f"{name}: {words}" for name, words in demo.TASKS.items())
     parser.add_argument("--task", type=demo.Task, default="length", help=explained_tasks)
     parser.add_argument("--out", type=str, default="demo", help="folder for the result")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the demo that is in the folder"
-    )
+    _add_switch(parser, "overwrite", "replace the demo that is in the folder")
     return parser
 
 
@@ -223,9 +213,7 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
         parser.add_argument("table", nargs="?", type=str, default=SUPPRESS, help=help_text)
         return
     if kind is bool:
-        parser.add_argument(
-            _flag(option), action=ActionYesNo(no_prefix="no-"), default=False, help=help_text
-        )
+        _add_switch(parser, _flag(option)[2:], help_text)
         return
     default = option.default
     if option.default_factory is not MISSING:
@@ -237,6 +225,15 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     if isinstance(settings.get("default"), tuple):
         settings["default"] = list(settings["default"])
     parser.add_argument(_flag(option), **settings)
+
+
+def _add_switch(
+    parser: ArgumentParser, name: str, help_text: str, default: bool | None = False
+) -> None:
+    """`--NAME`, and `--no-NAME`."""
+    parser.add_argument(
+        f"--{name}", action=ActionYesNo(no_prefix="no-"), default=default, help=help_text
+    )
 
 
 def _add_task(parser: ArgumentParser) -> None:
@@ -278,7 +275,7 @@ def _add_overrides(
     for option in overridable:
         kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
         if kind is bool:
-            parser.add_argument(_flag(option), action="store_true", default=None, help=help_text)
+            _add_switch(parser, _flag(option)[2:], help_text, default=None)
             continue
         settings = _argument_type(kind)
         if "nargs" not in settings:

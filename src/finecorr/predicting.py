@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from finecorr import bundle
 from finecorr.config import with_table
 from finecorr.data.frames import raise_faults
 from finecorr.data.partial import Partial
@@ -23,10 +22,11 @@ from finecorr.data.records import write_record, write_rows
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.files import check_writable
-from finecorr.inputs import check_filled, note_views, overridden, unlabelled
 from finecorr.models.streaming import ROWS
-from finecorr.prediction_options import PredictionOptions
-from finecorr.predictor import Predictor, rows_of
+from finecorr.trained import bundle
+from finecorr.trained.inputs import note_views, overridden, sized, unlabelled
+from finecorr.trained.options import PredictionOptions
+from finecorr.trained.predictor import Predictor, rows_of
 
 _SHOWN = 20
 
@@ -87,7 +87,7 @@ def predict(
         run: the run's folder, or its model's file.
         overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
         out: the CSV file. It has `image` (and `frame`, where a column names it), or `group` and the
-            number of its `rows`; and the columns of `finecorr.predictor.Predictor.frames`.
+            number of its `rows`; and the columns of `finecorr.trained.predictor.Predictor.frames`.
         options: what is predicted.
         ensemble: further models, whose predictions are averaged with the first's.
         overwrite: replace the file if it is there.
@@ -109,11 +109,10 @@ def predict(
     models = [bundle.load(path) for path in paths]
     predictor = Predictor(models, options)
     columns = overridden(with_table(run, models[0].table), overrides)
-    if options.pixel_size is not None and not any(columns.lengths):
-        raise InputError("--pixel-size is for lengths, and the model predicts none")
-    table = unlabelled(columns, options)
-    if any(columns.lengths):
-        check_filled(table, models[0].images.max_megapixels)
+    table = unlabelled(
+        columns, by_subject=options.predict_per == "subject", sizes=options.pixel_size is None
+    )
+    table = sized(table, columns, options.pixel_size)
     found = Predicted(out)
     if streamed:
         with out.open("w", encoding="utf-8", newline="") as file:

@@ -17,8 +17,6 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from finecorr import bundle
-from finecorr.card import CARD, card
 from finecorr.config import CONFIG, read_config
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
@@ -44,8 +42,10 @@ from finecorr.models.place import Place
 from finecorr.models.processes import place_of
 from finecorr.models.regressor import Regressor
 from finecorr.models.validation import validated
-from finecorr.provenance import Provenance, described, measures, versions, without_folder
 from finecorr.run_options import RunOptions
+from finecorr.trained import bundle
+from finecorr.trained.card import CARD, card
+from finecorr.trained.provenance import Provenance, described, measures, versions, without_folder
 
 SPLITS = "splits.csv"
 METRICS = "metrics.csv"

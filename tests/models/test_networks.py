@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from finecorr import bundle
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
@@ -19,6 +18,7 @@ from finecorr.models.networks.network import MissingNetwork, chosen, pooled
 from finecorr.models.networks.weights import load_weights
 from finecorr.models.options import TrainingOptions
 from finecorr.models.training import new_regressor
+from finecorr.trained import bundle
 
 
 @pytest.mark.parametrize("name", networks.available())

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from finecorr.cross_tables import evaluate_tables, text
 from finecorr.evaluating import evaluate
 from finecorr.flags import build, overrides
-from finecorr.prediction_options import PredictionOptions
+from finecorr.trained.options import PredictionOptions
 
 
 def run(*calls: Namespace) -> None:

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from finecorr.errors import Interrupted
 from finecorr.flags import build, overrides
 from finecorr.predicting import predict
-from finecorr.prediction_options import PredictionOptions
+from finecorr.trained.options import PredictionOptions
 
 
 def run(options: Namespace) -> None:

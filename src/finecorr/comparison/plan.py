@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finecorr import bundle
 from finecorr.comparison.options import FOLDS, VARIANT, ComparisonOptions
 from finecorr.comparison.splitting import Splitting
 from finecorr.config import CONFIG
@@ -16,6 +15,7 @@ from finecorr.errors import InputError
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import MAX_SEED, TrainingOptions
 from finecorr.run_options import RunOptions
+from finecorr.trained import bundle
 
 RUNS = "runs"
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from finecorr import bundle
 from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data
@@ -19,6 +18,7 @@ from finecorr.data.records import read_record
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
 from finecorr.plain import from_plain
+from finecorr.trained import bundle
 
 _ROBUST = "robust_pearson"
 

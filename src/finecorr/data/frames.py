@@ -93,6 +93,36 @@ def read_frame(path: Path, wanted: Sequence[str], layout: Format | None = None) 
     return frame
 
 
+def frame_of(table: pd.DataFrame, wanted: Sequence[str]) -> Frame:
+    """Columns of a table in memory as `read_frame` gives them; its rows count from 0.
+
+    Raises:
+        InputError: two columns have the same name.
+    """
+    source = Path("the table")
+    original = [str(name) for name in table.columns]
+    columns = _column_names(source, original, wanted)
+    cells = {
+        column: np.array(
+            [
+                "" if value is pd.NA else _text(value)
+                for value in table.iloc[:, columns.index(column)].tolist()
+            ],
+            dtype=object,
+        )
+        for column in wanted
+        if column in columns
+    }
+    frame = Frame(
+        columns,
+        pd.DataFrame(cells, index=range(len(table)), dtype=object),
+        np.arange(len(table)),
+        typed=True,
+    )
+    _check_unicode(source, frame)
+    return frame
+
+
 def raise_faults(source: Path, faults: Sequence[str], remedy: str = "these rows") -> None:
     """Raises one InputError for all the faults, if there are any."""
     if not faults:

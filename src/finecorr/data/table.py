@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.data import names
-from finecorr.data.frames import Format, Frame, raise_faults, read_frame
+from finecorr.data.frames import Format, Frame, frame_of, raise_faults, read_frame
 from finecorr.data.layouts import read_layout
 from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
 from finecorr.data.opinions import OpinionColumns, Opinions, standard_errors, weights_of
@@ -98,7 +99,11 @@ class ImageTable:
 
 
 def read_table(
-    options: TableOptions, *, need_targets: bool = True, need_images: bool = True
+    options: TableOptions,
+    *,
+    need_targets: bool = True,
+    need_images: bool = True,
+    frame: pd.DataFrame | None = None,
 ) -> ImageTable:
     """Reads and validates a table.
 
@@ -106,6 +111,7 @@ def read_table(
         options: which columns mean what.
         need_targets: whether missing target columns are an error; without it they may be absent.
         need_images: whether a file that is not there is an error.
+        frame: the table, if it is in memory; its rows count from 0.
 
     Raises:
         InputError: the table or something in it is missing or wrong; all the rows at fault are
@@ -115,57 +121,59 @@ def read_table(
     source = options.table
     asked = _columns(options)
     wanted = dict.fromkeys(name for columns in asked.values() for name in columns)
-    if options.layout is None:
-        frame = read_frame(source, list(wanted), _format(options))
+    if frame is not None:
+        source, cells = Path("the table"), frame_of(frame, list(wanted))
+    elif options.layout is None:
+        cells = read_frame(source, list(wanted), _format(options))
     else:
-        frame = read_layout(options.layout, source)
-    if _within_subjects(options, frame):
+        cells = read_layout(options.layout, source)
+    if _within_subjects(options, cells):
         del asked["--within"]
-    targets = [name for name in options.target_columns if need_targets or name in frame.columns]
-    _opinions(options).check_columns(source, frame.columns, options.target_columns[0])
+    targets = [name for name in options.target_columns if need_targets or name in cells.columns]
+    _opinions(options).check_columns(source, cells.columns, options.target_columns[0])
     if options.score_columns is not None:
         targets = []
-    _check_columns(frame, source, {**asked, "--target-columns": targets})
-    if len(frame.rows) == 0:
+    _check_columns(cells, source, {**asked, "--target-columns": targets})
+    if len(cells.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
     absent: list[str] = []
-    images = names.find_images(frame, options.image_columns, options.root, absent)
+    images = names.find_images(cells, options.image_columns, options.root, absent)
     if need_images:
         faults += absent
     groups = names.subjects_of_rows(
-        frame, images, options.group_column, options.group_pattern, faults
+        cells, images, options.group_column, options.group_pattern, faults
     )
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
     columns += itertools.chain.from_iterable(_opinions(options).flags.values())
-    numbers = read_numbers(source, frame, [*targets, *filter(None, columns)], options.decimal)
+    numbers = read_numbers(source, cells, [*targets, *filter(None, columns)], options.decimal)
     labels = [
-        checked(frame, name, numbers, faults)
+        checked(cells, name, numbers, faults)
         if name in targets
-        else np.full(len(frame.rows), np.nan)
+        else np.full(len(cells.rows), np.nan)
         for name in options.target_columns
     ]
-    opinions = _opinions(options).read(frame, labels[0], numbers, faults)
+    opinions = _opinions(options).read(cells, labels[0], numbers, faults)
     if opinions is not None:
         labels[0] = opinions.mean
     table = ImageTable(
         source=source,
-        rows=frame.rows,
+        rows=cells.rows,
         images=images,
-        names=names.image_names(frame, options.image_columns, faults),
+        names=names.image_names(cells, options.image_columns, faults),
         target_columns=options.target_columns,
         targets=np.stack(labels, axis=1),
         groups=groups,
-        splits=_splits(frame, options.split_column, faults),
-        within=_within(frame, options, groups, faults),
+        splits=_splits(cells, options.split_column, faults),
+        within=_within(cells, options, groups, faults),
         within_column=options.within,
-        weights=_weights(frame, options.weight_column, numbers, faults),
-        pixel_sizes=_pixel_sizes(frame, options.pixel_size_column, numbers, faults),
-        frames=_frames(frame, options.frame_column, numbers, faults),
+        weights=_weights(cells, options.weight_column, numbers, faults),
+        pixel_sizes=_pixel_sizes(cells, options.pixel_size_column, numbers, faults),
+        frames=_frames(cells, options.frame_column, numbers, faults),
         all_frames=options.all_frames,
     )
     if need_targets:
-        faults += names.images_of_two_subjects(frame, images, groups)
+        faults += names.images_of_two_subjects(cells, images, groups)
     raise_faults(source, faults)
     if opinions is not None:
         table = _weighted_by_opinions(table, opinions)

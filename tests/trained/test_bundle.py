@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from finecorr import bundle
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.regressor import Architecture, Regressor
+from finecorr.trained import bundle
 
 
 @pytest.fixture

@@ -7,19 +7,21 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from finecorr.data import pictures
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.names import subjects
-from finecorr.data.options import TableOptions
+from finecorr.data.options import MAX_MEGAPIXELS, TableOptions
 from finecorr.data.table import ImageTable, check_options, read_table
 from finecorr.errors import InputError, InputWarning
-from finecorr.prediction_options import PredictionOptions
 
+PixelSize = float | Sequence[float] | NDArray[np.float64] | Literal["file"]
 _WITNESSES = 200
 """Rows that are looked at to find out whether a table has its pixel sizes in mm, as files have."""
 _SAME = 0.01
@@ -61,7 +63,7 @@ def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions
     return options
 
 
-def check_filled(table: ImageTable, megapixels: float) -> None:
+def check_filled(table: ImageTable) -> None:
     """Raises InputError where an empty cell of pixel sizes stands for what the file says, in mm,
     and no other image shows that the table's are in mm, too."""
     if table.pixel_sizes is None:
@@ -71,7 +73,7 @@ def check_filled(table: ImageTable, megapixels: float) -> None:
         return
     same = 0
     for row in np.flatnonzero(~empty)[:_WITNESSES]:
-        by_file = _pixel_size(table, int(row), megapixels)
+        by_file = _pixel_size(table, int(row))
         if by_file is None:
             continue
         ratio = by_file / table.pixel_sizes[row]
@@ -88,10 +90,10 @@ def check_filled(table: ImageTable, megapixels: float) -> None:
         )
 
 
-def _pixel_size(table: ImageTable, row: int, megapixels: float) -> float | None:
+def _pixel_size(table: ImageTable, row: int) -> float | None:
     path, frame = table.images[row][0], table.frame(row) or 0
     try:
-        pictures.check_size(pictures.header(path), megapixels)
+        pictures.check_size(pictures.header(path), MAX_MEGAPIXELS)
         found = pictures.read(path, frame).pixel_size
     except Exception:  # It is said of its row what is wrong with it.
         return None
@@ -123,34 +125,29 @@ def note_views(table: ImageTable, padded: int, differing: Sequence[int]) -> None
         )
 
 
-def unlabelled(columns: TableOptions, options: PredictionOptions) -> ImageTable:
-    """The rows of a table, or the images of a folder, with the sizes of their pixels.
+def unlabelled(
+    columns: TableOptions,
+    *,
+    by_subject: bool = False,
+    sizes: bool = True,
+    frame: pd.DataFrame | None = None,
+) -> ImageTable:
+    """The rows of a table, or the images of a folder.
 
     An image that is not there is no mistake yet: there may be others.
+
+    Args:
+        columns: of the table.
+        by_subject: whether the subjects are asked for.
+        sizes: whether the sizes of pixels are.
+        frame: the table, if it is in memory.
 
     Raises:
         InputError: something else is missing or wrong.
     """
-    table = _rows(columns, options)
-    if not any(columns.lengths) or options.pixel_size == "file":
-        return replace(table, pixel_sizes=None)
-    if isinstance(options.pixel_size, float):
-        return replace(table, pixel_sizes=np.full(len(table), options.pixel_size))
-    if columns.pixel_size_column and table.pixel_sizes is None:
-        raise InputError(
-            f"the model predicts {', '.join(columns.target_columns)} in units of length, and a "
-            "folder has no pixel sizes: give --pixel-size, or a table with a column "
-            f"{columns.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
-            "the files of the images say it"
-        )
-    return table
-
-
-def _rows(columns: TableOptions, options: PredictionOptions) -> ImageTable:
-    by_subject = options.predict_per == "subject"
     if by_subject and columns.group_column is None and columns.group_pattern is None:
         raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
-    if columns.layout is None and columns.table.is_dir():
+    if frame is None and columns.layout is None and columns.table.is_dir():
         table = read_folder(columns.table, columns)
         if not by_subject:
             return table
@@ -163,9 +160,43 @@ def _rows(columns: TableOptions, options: PredictionOptions) -> ImageTable:
         return replace(table, groups=groups)
     # What only an evaluation asks for.
     columns = replace(columns, within=None, score_columns=None, sd_column=None, observers=None)
-    if options.pixel_size is not None:
+    if not sizes:
         columns = replace(columns, pixel_size_column=None, length_columns=None)
     if not by_subject:
         # Each image is predicted for itself, whoever it is of.
         columns = replace(columns, group_column=None, group_pattern=None)
-    return read_table(columns, need_targets=False, need_images=False)
+    return read_table(columns, need_targets=False, need_images=False, frame=frame)
+
+
+def sized(table: ImageTable, columns: TableOptions, given: PixelSize | None) -> ImageTable:
+    """The table with the sizes of its images' pixels: NaN, or none, for those that the files say.
+
+    Args:
+        table: the rows.
+        columns: those of the model.
+        given: the side of a pixel in the unit of the targets, of all images or of each; "file" for
+            what the files say; None for those of the table.
+
+    Raises:
+        InputError: nothing says how large the pixels are, or the model does not ask.
+    """
+    if not any(columns.lengths):
+        if given is not None:
+            raise InputError("--pixel-size is for lengths, and the model predicts none")
+        return replace(table, pixel_sizes=None)
+    if isinstance(given, str):
+        return replace(table, pixel_sizes=None)
+    if given is not None:
+        sizes = np.broadcast_to(np.asarray(given, dtype=np.float64), len(table)).copy()
+        if not (np.isfinite(sizes) & (sizes > 0)).all():
+            raise InputError("a pixel size must be positive")
+        return replace(table, pixel_sizes=sizes)
+    if columns.pixel_size_column and table.pixel_sizes is None:
+        raise InputError(
+            f"the model predicts {', '.join(columns.target_columns)} in units of length, and "
+            "images alone have no pixel sizes: give --pixel-size, or a table with a column "
+            f"{columns.pixel_size_column!r}; or --pixel-size file if that column was in mm and "
+            "the files of the images say it"
+        )
+    check_filled(table)
+    return table

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.bundle import Bundle
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.models.conformal import Calibration
 from finecorr.models.streaming import ROWS, Member, Outcome, Row, outcomes
-from finecorr.prediction_options import PredictionOptions
+from finecorr.trained.bundle import Bundle
+from finecorr.trained.options import PredictionOptions
 
 _NOVEL = 0.01
 """The share of the images of new subjects that are marked, if these are like the training's."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from finecorr.bundle import FILE, Bundle, Target
+from finecorr.trained.bundle import FILE, Bundle, Target
 
 CARD = "README.md"
 _SHOWN = ("PLCC", "SRCC", "MAE", "RMSE")

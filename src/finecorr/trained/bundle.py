@@ -23,7 +23,7 @@ from finecorr.models.networks.network import MissingNetwork
 from finecorr.models.novelty import Novelty
 from finecorr.models.regressor import Architecture, Regressor
 from finecorr.plain import value_of
-from finecorr.provenance import Provenance, without_folder
+from finecorr.trained.provenance import Provenance, without_folder
 
 FILE = "model.safetensors"
 _FORMAT = "finecorr-4"

@@ -1,0 +1,221 @@
+"""A trained model in a program: `finecorr.load`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from finecorr.data.frames import raise_faults
+from finecorr.data.options import TableOptions
+from finecorr.data.pictures import is_picture
+from finecorr.data.pictures.arrays import is_array, pictures_of
+from finecorr.data.table import ImageTable
+from finecorr.errors import InputError
+from finecorr.models.streaming import Outcome, Row
+from finecorr.trained import bundle
+from finecorr.trained.bundle import Bundle, Target
+from finecorr.trained.inputs import PixelSize, note_views, overridden, sized, unlabelled
+from finecorr.trained.options import PredictionOptions
+from finecorr.trained.predictor import Predictor, rows_of
+from finecorr.trained.provenance import Provenance
+
+Images = (
+    str
+    | Path
+    | Sequence[str | Path]
+    | pd.DataFrame
+    | NDArray[Any]
+    | Tensor
+    | Sequence[NDArray[Any] | Tensor]
+)
+"""What `Model.predict` takes."""
+
+
+class Model:
+    """A trained model, as `finecorr.load` gives it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        """Its network and all that is known of it."""
+
+    def __repr__(self) -> str:
+        what = ", ".join(
+            f"{target.name!r}{f' ({target.unit})' if target.unit else ''}"
+            for target in self.targets
+        )
+        return f"Model of {what}: {self.network} on {self.preprocessing}"
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What it predicts: names and units, and how they are learnt."""
+        return self.bundle.targets
+
+    @property
+    def network(self) -> str:
+        """Its name."""
+        return self.bundle.regressor.architecture.network
+
+    @property
+    def preprocessing(self) -> str:
+        """What the network sees of an image, in words; `bundle.images` has the options."""
+        images = self.bundle.images
+        colour = "colour" if images.rgb else "grey"
+        return f"{images.description}, {colour}, intensity {' '.join(map(str, images.intensity))}"
+
+    @property
+    def provenance(self) -> Provenance:
+        """How it was trained, on what, and with which versions; its licence and note."""
+        return self.bundle.provenance
+
+    @property
+    def test_results(self) -> pd.DataFrame:
+        """`target`, `metric`, `value`, and the limits `low` and `high` of its 95 % interval, on the
+        test split of its training."""
+        columns = ["target", "metric", "value", "low", "high"]
+        rows = [asdict(measure) for measure in self.provenance.test]
+        frame = pd.DataFrame(rows, columns=columns)
+        return frame.astype(dict.fromkeys(columns[2:], float))
+
+    def predict(
+        self,
+        images: Images,
+        *,
+        pixel_size: PixelSize | None = None,
+        interval: float | None = None,
+        tta: int = 1,
+        image_root: str | Path | None = None,
+    ) -> pd.DataFrame | NDArray[np.float64]:
+        """Predictions in the unit of the targets.
+
+        Args:
+            images: the path of an image, of a folder of images or of a table; several paths of
+                images; a DataFrame with the columns of the training's table, of which the targets
+                are not needed; or pictures in memory: see
+                `finecorr.data.pictures.arrays.pictures_of`.
+            pixel_size: the side of a pixel of the images, in the unit of the targets, or one for
+                each; "file" for what their files say, in mm. For a model of lengths.
+            interval: also `low` and `high`, which hold the truth with this probability.
+            tta: versions of each image that are predicted, and averaged.
+            image_root: the folder that paths in a DataFrame start from (default: this one).
+
+        Returns:
+            Of paths and tables a DataFrame: `image` (and `frame`), and the columns of
+            `finecorr.trained.predictor.Predictor.frames`; an image that cannot be read has the
+            reason in `fault`. Of pictures in memory an array `(n, targets)`, or with `interval` or
+            `tta` a DataFrame of these columns.
+
+        Raises:
+            InputError: the table, an option or a picture in memory is at fault.
+        """
+        options = PredictionOptions(interval=interval, tta=tta)
+        predictor = Predictor([self.bundle], options)
+        rows, table = self._rows(images, pixel_size, image_root)
+        parts = list(predictor.frames(rows))
+        if not parts:
+            raise InputError("no image to predict for")
+        found = pd.concat([frame for frame, _ in parts], ignore_index=True)
+        outcomes = [outcome for _, part in parts for outcome in part]
+        if table is None:
+            _check_faults(outcomes)
+            found = found.drop(columns="fault")
+            if interval is None and tta == 1:
+                return found[list(predictor.targets)].to_numpy()
+            return found
+        differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
+        note_views(table, sum(outcome.padded for outcome in outcomes), differing)
+        found.insert(0, "image", table.names)
+        if table.frames is not None:
+            found.insert(1, "frame", np.maximum(table.frames, 0) + 1)
+        if isinstance(images, pd.DataFrame):
+            found.index = images.index
+        return found
+
+    def features(
+        self, images: Images, *, image_root: str | Path | None = None
+    ) -> NDArray[np.float64]:
+        """`(n, d)`: the features that the network has of each image, or row of a table (of several
+        images, the means).
+
+        Raises:
+            InputError: an image cannot be read.
+        """
+        predictor = Predictor([self.bundle], PredictionOptions())
+        rows, _ = self._rows(images, 1.0 if any(self.bundle.table.lengths) else None, image_root)
+        outcomes = list(predictor.outcomes(rows))
+        _check_faults(outcomes)
+        return np.stack([outcome.features for outcome in outcomes])
+
+    def _rows(
+        self, images: Images, pixel_size: PixelSize | None, root: str | Path | None
+    ) -> tuple[Iterable[Row], ImageTable | None]:
+        """Of pictures in memory there is no table."""
+        columns = self.bundle.table
+        if is_array(images):
+            try:
+                pictures = pictures_of(images)
+            except ValueError as error:
+                raise InputError(str(error)) from error
+            count = len(pictures)
+            table = sized(_of_paths([Path()] * count, columns), columns, pixel_size)
+            rows = zip(pictures, rows_of(table), strict=True)
+            return [replace(row, pictures=(picture,)) for picture, row in rows], None
+        if isinstance(images, list | tuple):
+            table = _of_paths([Path(path) for path in images], columns)
+        elif isinstance(images, str | Path) and _is_picture(Path(images)):
+            table = _of_paths([Path(images)], columns)
+        else:
+            frame = images if isinstance(images, pd.DataFrame) else None
+            given: dict[str, Any] = {
+                "table": Path(images) if isinstance(images, str | Path) else Path()
+            }
+            if frame is not None or root is not None:
+                given["image_root"] = Path(root or ".")
+            chosen = overridden(columns, given)
+            table = unlabelled(chosen, sizes=pixel_size is None, frame=frame)
+        table = sized(table, columns, pixel_size)
+        return rows_of(table), table
+
+
+def load(path: str | Path) -> Model:
+    """A trained model, ready to predict.
+
+    Args:
+        path: the folder of a run, or its `model.safetensors`; nothing in it can execute code.
+
+    Raises:
+        InputError: it is none, or damaged, or needs a network that is not installed.
+    """
+    return Model(bundle.load(Path(path)))
+
+
+def _of_paths(paths: Sequence[Path], columns: TableOptions) -> ImageTable:
+    names = [str(path) for path in paths]
+    return ImageTable(
+        source=Path("the images"),
+        rows=np.arange(len(paths)),
+        images=[(path,) for path in paths],
+        names=names,
+        target_columns=columns.target_columns,
+        targets=np.full([len(paths), len(columns.target_columns)], np.nan),
+        groups=np.array(names, dtype=np.str_),
+        all_frames=columns.all_frames,
+    )
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        return path.is_file() and is_picture(path)
+    except Exception:  # What is broken is an image, so that it is named as such.
+        return True
+
+
+def _check_faults(outcomes: Sequence[Outcome]) -> None:
+    faults = [f"image {i}: {found.fault}" for i, found in enumerate(outcomes) if found.fault]
+    raise_faults(Path("the images"), faults, "these images")
