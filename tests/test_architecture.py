@@ -21,6 +21,7 @@ from finecorr.flags import COMMANDS
 from finecorr.models.options import TrainingOptions
 from finecorr.models.regressor import Regressor
 from finecorr.trained import bundle
+from finecorr.trained.bundle import Bundle
 from strategies import assert_near
 
 ROOT = Path(finecorr.__file__).parent
@@ -175,7 +176,7 @@ def test_predicting_loads_nothing_that_trains_or_draws(
     architecture = replace(
         model.regressor.architecture, network="own_networks:without_batch_statistics"
     )
-    bundle.save(replace(model, regressor=Regressor(architecture)), tmp_path)
+    bundle.save(Bundle(Regressor(architecture), model.table, model.images), tmp_path)
     loaded = _after("predict", str(tmp_path), "--out", str(tmp_path / "predictions.csv"))
     assert loaded & HEAVY <= PREDICTING
     trains = {"runs", "pages", "data.module", "data.splits", "models.training", "evaluating"}
