@@ -196,7 +196,7 @@ def test_listing_the_losses_loads_the_core_only() -> None:
     assert _after("losses") & HEAVY <= {"torch", "numpy", "scipy"}
 
 
-PREDICTING = {"numpy", "torch", "scipy", "pandas", "pyarrow", "openpyxl", "PIL", "pydicom"}
+PREDICTING = {"numpy", "torch", "scipy", "pandas", "pyarrow", "PIL"}
 
 
 def test_predicting_loads_nothing_that_trains_or_draws(
@@ -205,7 +205,9 @@ def test_predicting_loads_nothing_that_trains_or_draws(
     """With a network that needs nothing itself."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     model = bundle.load(run)
-    architecture = replace(model.regressor.architecture, network="own_networks:without_batch_statistics")
+    architecture = replace(
+        model.regressor.architecture, network="own_networks:without_batch_statistics"
+    )
     bundle.save(replace(model, regressor=Regressor(architecture)), tmp_path)
     loaded = _after("predict", str(tmp_path), "--out", str(tmp_path / "predictions.csv"))
     assert loaded & HEAVY <= PREDICTING
