@@ -47,6 +47,8 @@ class Predictor:
     predictions: NDArray[np.float64]
     """`(rows, targets)`; NaN for a row that is not predicted."""
     runs: Sequence[Path]
+    spread: NDArray[np.float64] | None = None
+    """`(rows, targets)`: how far what is averaged to the predictions differs; NaN for none."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,15 @@ def write_page(
     targets = []
     for i, column in enumerate(table.target_columns):
         name, unit = _name_and_unit(column)
-        models = [Model(p.loss, p.predictions[shown, i], curves[p.loss]) for p in predictors]
+        models = [
+            Model(
+                p.loss,
+                p.predictions[shown, i],
+                curves[p.loss],
+                None if p.spread is None else p.spread[shown, i],
+            )
+            for p in predictors
+        ]
         found = findings[column]
         suspects = found.suspects
         if suspects is not None:
