@@ -147,7 +147,7 @@ class _Frame(NamedTuple):
 
 class _Decoded(NamedTuple):
     image: Tensor | None
-    """As `_packed` gives it; None where there is no room to keep it."""
+    """As `packed` gives it; None where there is no room to keep it."""
     shape: tuple[int, int]
     padded: bool
     """Whether it was smaller than a crop."""
@@ -231,12 +231,12 @@ class Images:
         return len(self._of)
 
     def __getitem__(self, index: int) -> Tensor:
-        return _unpacked(self._packed(index))
+        return unpacked(self._packed(index))
 
     def crop(self, index: int, place: tuple[int, int]) -> Tensor:
         """A crop of an image, by its top and left."""
         (top, left), (height, width) = place, self.options.crop_size
-        return _unpacked(self._packed(index)[:, top : top + height, left : left + width])
+        return unpacked(self._packed(index)[:, top : top + height, left : left + width])
 
     def _packed(self, index: int) -> Tensor:
         frame = self._of[index]
@@ -306,7 +306,7 @@ class Images:
         small = seen.shape != image.shape and self.options.view == "crops"
         shape = (seen.shape[1], seen.shape[2])
         pixel_size = picture.pixel_size or (_ABSENT, _ABSENT)
-        return _packed(seen), _Decoded(None, shape, small, factor, pixel_size)
+        return packed(seen), _Decoded(None, shape, small, factor, pixel_size)
 
     def _decode_or_fault(self, frame: _Frame) -> _Decoded | str:
         try:
@@ -316,14 +316,15 @@ class Images:
         return found._replace(image=image) if frame in self._kept else found
 
 
-def _packed(image: Tensor) -> Tensor:
-    """8 bits where they hold all of it, as those of a photograph at its own resolution, or else
-    float16."""
+def packed(image: Tensor) -> Tensor:
+    """An image from 0 to 1 as it is kept: in 8 bits where they hold all of it, as those of a
+    photograph at its own resolution, or else in float16."""
     eight = (image * _WHITE).round_().byte()
     return eight if torch.equal(eight.float() / _WHITE, image) else image.half()
 
 
-def _unpacked(image: Tensor) -> Tensor:
+def unpacked(image: Tensor) -> Tensor:
+    """What the network is given of it: float32, from 0 to 1."""
     return image.float() / _WHITE if image.dtype == torch.uint8 else image.float()
 
 
