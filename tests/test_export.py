@@ -367,12 +367,14 @@ def test_it_is_quiet_and_replaces_only_when_told_to(
     assert [path.name for path in out.parent.iterdir()] == ["model.onnx"]
     before = out.read_bytes()
     with pytest.raises(InputError, match="is there already: choose another name"):
-        export(crops.run, out, "torch")
+        export(crops.run, out, "onnx")
     with pytest.raises(InputError, match="is a folder: name a file"):
         export(crops.run, tmp_path, "torch", overwrite=True)
+    with pytest.raises(InputError, match=r"by their ending: name it \.pt2"):
+        export(crops.run, out, "torch", overwrite=True)
     assert out.read_bytes() == before
-    export(crops.run, out, "torch", overwrite=True)
-    assert out.read_bytes() != before
+    out.write_bytes(b"another")
+    assert export(crops.run, out, "onnx", overwrite=True).size == out.stat().st_size > 7
 
 
 @pytest.mark.parametrize(
@@ -390,7 +392,7 @@ def test_what_cannot_be_exported(network: str, words: str, format: Format, tmp_p
     run = _run(tmp_path, f"own_networks:{network}", ImageOptions(image_size=(32, 32)))
     before = {*tmp_path.iterdir()}
     with pytest.raises(InputError, match=words) as error:
-        export(run, tmp_path / "model", format)
+        export(run, tmp_path / "model.pt2", format)
     assert "\n" not in str(error.value)
     assert {*tmp_path.iterdir()} == before
 

@@ -65,7 +65,7 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
 
     Args:
         run: the run folder.
-        out: the file.
+        out: the file; of "torch", its name ends in `.pt2`.
         format: "onnx", or "torch" for a file of `torch.export`.
         overwrite: replace the file if it is there.
 
@@ -78,6 +78,8 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
         raise InputError(f"{out} is there already: choose another name, or use --overwrite")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file")
+    if format == "torch" and out.suffix != ".pt2":
+        raise InputError(f"--out {out}: torch loads such files by their ending: name it .pt2")
     if format == "onnx":
         for package in ("onnx", "onnxscript"):
             if _module(package) is None:
