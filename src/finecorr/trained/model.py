@@ -47,7 +47,7 @@ class Model:
 
     def __repr__(self) -> str:
         what = ", ".join(
-            f"{target.name!r}{f' ({target.unit})' if target.unit else ''}"
+            f"{target.name!r}, in {target.unit}" if target.unit else repr(target.name)
             for target in self.targets
         )
         return f"Model of {what}: {self.network} on {self.preprocessing}"
