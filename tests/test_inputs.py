@@ -752,7 +752,10 @@ REFUSED: dict[str, Refused] = {
         _predict(lambda _: None, "--out", "@" + "x" * 300),
         ["cannot be written: File name too long"],
     ),
-    "predictions are a folder": (_predict(lambda _: None, "--out", "@run"), ["is there already"]),
+    "predictions are a folder": (
+        _predict(lambda _: None, "--out", "@run"),
+        ["run is a folder: name a file"],
+    ),
     # Models and runs
     "a model with weights that are no numbers": (
         _predict(_nan_weights),
@@ -771,8 +774,8 @@ REFUSED: dict[str, Refused] = {
         ["is damaged"],
     ),
     "a model with text for a number": (
-        _predict(_described(cache_mb="all")),
-        ["its cache_mb is 'all'"],
+        _predict(_described(max_megapixels="all")),
+        ["its max_megapixels is 'all'"],
     ),
     "a model that ends early": (
         _predict(
@@ -821,7 +824,7 @@ REFUSED: dict[str, Refused] = {
         ["splits.csv is damaged: it does not say"],
     ),
     "a run whose loss is a list": (
-        _evaluate(_text_beside("run/config.yaml", "loss: [1]\n")),
+        _evaluate(lambda folder: _changed_config(folder, loss=[1])),
         ["config.yaml is damaged: its loss is [1]"],
     ),
     "suspects of a run with words for numbers": (
@@ -850,10 +853,6 @@ REFUSED: dict[str, Refused] = {
     "a comparison where other files are": (
         lambda folder: ["compare", str(folder / "table.csv"), "--out", str(folder)],
         ["is not empty, and holds no comparison"],
-    ),
-    "a device to predict into": (
-        _predict(lambda _: None, "--overwrite", "--out", "/dev/null"),
-        ["/dev/null is neither a file nor a folder"],
     ),
     "two targets of a model of one": (
         _predict(lambda _: None, "--target-columns", "a", "b"),

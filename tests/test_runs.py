@@ -26,7 +26,7 @@ TARGET = "head circumference (mm)"
 
 def test_a_run_holds_what_is_needed_and_no_pickle(run: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
-        *("config.yaml", "splits.csv", "logs", "model.safetensors", "outliers.csv"),
+        *("config.yaml", "splits.csv", "logs", "model.safetensors", "README.md", "outliers.csv"),
         *("metrics.csv", "predictions.csv", "scatter.png", "bland_altman.png"),
     }
     curves = pd.read_csv(run / "logs" / "version_0" / "metrics.csv")
