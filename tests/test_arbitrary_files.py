@@ -203,8 +203,9 @@ def test_of_a_model(
     description = json.loads(metadata[key])
     part = data.draw(st.sampled_from(sorted(description)))
     if data.draw(st.booleans()):
-        name = data.draw(st.sampled_from(sorted(description[part])))
-        description[part][name] = data.draw(JSON)
+        fields = description[part][0] if part == "targets" else description[part]
+        name = data.draw(st.sampled_from(sorted(fields)))
+        fields[name] = data.draw(JSON)
     elif data.draw(st.booleans()):
         description[part] = data.draw(JSON)
     weights = load_file(path)

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "data": ANYBODY,
     "evaluation": ANYBODY,
     "models": {"data", "losses", "pieces", "functional", *ANYBODY},
-    "plain": set(),
+    "plain": ANYBODY,
     "tasks": ANYBODY,
     "run_options": ANYBODY,
     "config": {"data", *ANYBODY},

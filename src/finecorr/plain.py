@@ -8,6 +8,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from finecorr.errors import spelled
+
 
 def from_plain(cls: Any, values: Any, *, partly: bool = False) -> Any:
     """A dataclass of the values that JSON or YAML has of it.
@@ -45,9 +47,12 @@ def value_of(name: str, kind: Any, value: Any) -> Any:
         return value_of(name, last, value)
     if origin is tuple and isinstance(value, list):
         kinds = members[:1] * len(value) if members[-1] is Ellipsis else members
-        return tuple(value_of(name, *pair) for pair in zip(kinds, value, strict=True))
-    if origin is dict and isinstance(value, dict):
+        if len(kinds) == len(value):
+            return tuple(value_of(name, *pair) for pair in zip(kinds, value, strict=True))
+    if kind is Any:
         return value
+    if origin is dict and isinstance(value, dict):
+        return {key: value_of(name, members[1], one) for key, one in value.items()}
     if origin is Literal and value in members:
         return value
     if is_dataclass(kind) and isinstance(value, dict):
@@ -58,4 +63,4 @@ def value_of(name: str, kind: Any, value: Any) -> Any:
         return float(value)
     if isinstance(kind, type) and type(value) is kind:
         return value
-    raise ValueError(f"its {name} is {value!r}")
+    raise ValueError(f"its {name} is {spelled(repr(value))}")

@@ -208,8 +208,6 @@ def _key(paths: Sequence[Path], table: ImageTable, options: PredictionOptions) -
     for path in paths:
         with (path / bundle.FILE if path.is_dir() else path).open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
-    for row, images in enumerate(table.images):
-        found.update(repr((images, table.frame(row), table.groups[row])).encode())
-    if table.pixel_sizes is not None:
-        found.update(table.pixel_sizes.tobytes())
+    for row in zip(table.names, table.groups, rows_of(table), strict=True):
+        found.update(repr(row).encode(errors="surrogatepass"))
     return found.hexdigest()

@@ -56,8 +56,12 @@ class Partial:
 
     def add(self, frame: pd.DataFrame) -> None:
         """Writes further rows."""
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            write_rows(file, frame, header=self.rows == 0)
+        try:
+            with self.path.open("a", encoding="utf-8", newline="") as file:
+                write_rows(file, frame, header=self.rows == 0)
+        except OSError as error:
+            error.filename = str(self.path)  # What fails to write does not say where.
+            raise
         self.rows += len(frame)
 
     def frames(self) -> Iterator[pd.DataFrame]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_SUBJECTS = 2**53
 _LARGEST, _OTHERS = 1000, 1000
 """Scores that are kept: the largest; and of the others, where there are more, those of neighbours
 that are larger."""
@@ -28,7 +29,7 @@ class Calibration:
     """
 
     scores: tuple[float, ...]
-    """Ascending, finite."""
+    """Ascending, finite, of at least 0."""
     weights: tuple[float, ...]
     """Of them; their sum is 1."""
     subjects: int
@@ -52,9 +53,9 @@ class Calibration:
         scores, weights = np.array(self.scores), np.array(self.weights)
         if (
             not 0 < len(scores) == len(weights)
-            or self.subjects < 1
+            or not 1 <= self.subjects <= _MOST_SUBJECTS
             or not np.isfinite(scores).all()
-            or (np.diff(scores) < 0).any()
+            or (np.diff(scores, prepend=0.0) < 0).any()
             or not (weights > 0).all()
             or abs(weights.sum() - 1) > 1e-6
         ):

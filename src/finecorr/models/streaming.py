@@ -217,44 +217,34 @@ class _Work:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Of each row its values `(rows, versions, targets)`, features and distance."""
         vary = Augmentation(member.augmentation, lengths=all(member.lengths))
-        tensors, units, owner, version_of = [], [], [], []
-        for number, row in enumerate(rows):
-            for views in row.images:
-                view = views[member.images]
-                image = unpacked(view.image)
-                side = row.row.pixel_size or view.pixel_size[1]
-                for version in range(self._versions):
+        # Each image has as many parts as the others, so that all of them weigh the same.
+        parts = max(member.images.test_crops, 1)
+        of_image = np.array([number for number, row in enumerate(rows) for _ in row.images])
+        owners = of_image.repeat(parts)
+        values, features = [], []
+        for version in range(self._versions):
+            tensors, units = [], []
+            for row in rows:
+                for views in row.images:
+                    view = views[member.images]
+                    image = unpacked(view.image)
+                    side = row.row.pixel_size or view.pixel_size[1]
                     unit = [side / view.factor if length else 1.0 for length in member.lengths]
-                    varied = image
                     if version > 0:
                         # The same for the same image, whatever comes before it.
                         made, zoom = vary(image[None], torch.Generator().manual_seed(version))
-                        varied, unit = made[0], [own / float(zoom) for own in unit]
-                    for part in _parts(varied, member.images):
-                        tensors.append(part)
-                        units.append(unit)
-                        owner.append(number)
-                        version_of.append(version)
-        predictions, features = self._forward(member.regressor, tensors)
-        predictions *= np.array(units)
-        owners, versions = np.array(owner), np.array(version_of)
-        # Each image has as many parts as the others, so that all of them weigh the same.
-        values = np.stack(
-            [
-                _means(predictions[versions == version], owners[versions == version])
-                for version in range(self._versions)
-            ],
-            axis=1,
-        )
-        own = features[versions == 0]
-        parts = max(member.images.test_crops, 1)
-        images = own.reshape(-1, parts, own.shape[1]).mean(1)
-        of_image = owners[versions == 0][::parts]
+                        image, unit = made[0], [own / float(zoom) for own in unit]
+                    tensors += _parts(image, member.images)
+                    units += [unit] * parts
+            predictions, own = self._forward(member.regressor, tensors)
+            values.append(_means(predictions * np.array(units), owners))
+            features.append(own)
+        of_images = features[0].reshape(-1, parts, features[0].shape[1]).mean(1)
         distances = np.full(len(rows), np.nan)
         if member.novelty is not None:
             distances = np.full(len(rows), -np.inf)
-            np.maximum.at(distances, of_image, member.novelty(torch.from_numpy(images)).numpy())
-        return values, _means(images, of_image), distances
+            np.maximum.at(distances, of_image, member.novelty(torch.from_numpy(of_images)).numpy())
+        return np.stack(values, axis=1), _means(of_images, of_image), distances
 
     def _forward(
         self, regressor: Regressor, images: list[Tensor]

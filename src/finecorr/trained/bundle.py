@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from finecorr.data.options import (
     AugmentationOptions,
@@ -21,8 +23,9 @@ from finecorr.data.options import (
     name_and_unit,
 )
 from finecorr.data.table import check_options
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 from finecorr.files import replacing
+from finecorr.models import networks
 from finecorr.models.conformal import Calibration, Validation
 from finecorr.models.networks.network import MissingNetwork
 from finecorr.models.novelty import Novelty
@@ -33,10 +36,14 @@ from finecorr.trained.provenance import Provenance, without_folder
 FILE = "model.safetensors"
 _FORMAT = "finecorr-4"
 _ANY_FORMAT = re.compile(r"finecorr-\d+")
-_HIDDEN = re.compile(r"hidden\.\d+\.weight")
+_HEAD = re.compile(r"(hidden\.\d+|head)\.weight")
 _NOVELTY = "novelty."
-_OF_THE_MACHINE = (("columns", "table"), ("columns", "image_root"), ("images", "cache_mb"))
-"""Options that are not of the model, but of where it was trained."""
+_OF_THE_MACHINE = (
+    ("columns", "table", "."),
+    ("columns", "image_root", None),
+    ("images", "cache_mb", 0),
+)
+"""Options that are not of the model, but of where it was trained, and what they are elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def described(bundle: Bundle) -> dict[str, Any]:
         "validation": asdict(bundle.validation),
         "provenance": asdict(bundle.provenance),
     }
-    for part, option in _OF_THE_MACHINE:
+    for part, option, _ in _OF_THE_MACHINE:
         del parts[part][option]
     return parts
 
@@ -130,12 +137,13 @@ def load(path: Path) -> Bundle:
     except Exception as error:
         raise InputError(f"{path} is damaged: {_line(error)}") from error
     if _FORMAT not in metadata:
-        other = next(filter(_ANY_FORMAT.fullmatch, metadata), None)
+        other = next(filter(_ANY_FORMAT.fullmatch, map(spelled, metadata)), None)
         what = "no model of finecorr" if other is None else f"in the format {other}, not {_FORMAT}"
         again = "" if other is None else ": train it again, or use the finecorr that wrote it"
         raise InputError(f"{path} is {what}{again}")
     try:
-        return _bundle(json.loads(metadata[_FORMAT], parse_constant=_no_number), load_file(path))
+        said = json.loads(metadata[_FORMAT], parse_constant=_no_number, parse_float=_finite)
+        return _bundle(said, load_file(path))
     except MissingNetwork as error:
         raise InputError(f"{path} needs its network: {error}") from error
     # What is wrong with a file that anybody may have written can be anything.
@@ -155,8 +163,10 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     }
     if not isinstance(said, dict) or set(said) != set(kinds):
         raise ValueError("its description has other parts")
-    said["columns"] |= {"table": ".", "image_root": None}
-    said["images"] |= {"cache_mb": 0}
+    for part, option, elsewhere in _OF_THE_MACHINE:
+        if not isinstance(said[part], dict) or option in said[part]:
+            raise ValueError(f"its {part} are others")
+        said[part][option] = elsewhere
     parts: dict[str, Any] = {name: value_of(name, kind, said[name]) for name, kind in kinds.items()}
     table, images, architecture = parts["columns"], parts["images"], parts["architecture"]
     check_options(table)
@@ -176,9 +186,7 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
             if name.startswith(_NOVELTY)
         }
     )
-    _check_hidden(architecture, weights)
-    regressor = Regressor(architecture)
-    regressor.load_state_dict(weights)
+    regressor = _regressor(architecture, weights)
     if novelty is not None and len(novelty.mean) != regressor.feature_count:
         raise ValueError("its novelty is of other features")
     bundle = Bundle(
@@ -206,25 +214,74 @@ def _calibrations(validation: Validation, targets: int) -> list[Calibration]:
 def _novelty(weights: dict[str, Tensor]) -> Novelty | None:
     if not weights:
         return None
-    axes = weights["axes"]
+    axes = weights.get("axes", torch.zeros(()))
+    if axes.ndim != 2 or axes.numel() == 0:
+        raise ValueError("its novelty has no axes")
     novelty = Novelty(axes.shape[1], axes.shape[0])
-    novelty.load_state_dict(weights)
+    _fill(novelty, weights)
     if not (novelty.variances > 0).all() or not novelty.rest > 0:
         raise ValueError("its novelty has variances that are not positive")
     return novelty
 
 
-def _check_hidden(architecture: Architecture, weights: dict[str, Tensor]) -> None:
-    """Before layers are built that are larger than the file."""
-    widths = [len(value) for name, value in weights.items() if _HIDDEN.fullmatch(name)]
-    if sorted(widths) != sorted(architecture.hidden) or not 0 <= architecture.dropout < 1:
+def _regressor(architecture: Architecture, weights: dict[str, Tensor]) -> Regressor:
+    if not 0 <= architecture.dropout < 1:
+        raise ValueError(f"its dropout is {architecture.dropout}")
+    _check_size(architecture, weights)
+    network = networks.build(
+        architecture.network,
+        architecture.channels,
+        architecture.features,
+        config=architecture.network_config,
+    )
+    # Before layers are built that are larger than the file.
+    alone = Regressor(replace(architecture, hidden=(), targets=1), network)
+    widths = [alone.feature_count, *architecture.hidden, architecture.targets]
+    expected = sorted((after, before) for before, after in pairwise(widths))
+    found = sorted(tuple(value.shape) for name, value in weights.items() if _HEAD.fullmatch(name))
+    if expected != found:
         raise ValueError("its hidden layers are not those of its weights")
+    regressor = Regressor(architecture, network)
+    _fill(regressor, weights)
+    if not (regressor.image_std > 0).all() or not (regressor.target_std > 0).all():
+        raise ValueError("it holds standard deviations that are not positive")
+    return regressor
+
+
+def _check_size(architecture: Architecture, weights: dict[str, Tensor]) -> None:
+    """Of a network of the hub, which is as large as its configuration says."""
+    if not architecture.network.startswith("hf/"):
+        return
+    if architecture.network_config is None:
+        raise ValueError("it does not have the configuration of its network")
+    with torch.device("meta"):
+        network = networks.build(
+            architecture.network,
+            architecture.channels,
+            architecture.features,
+            config=architecture.network_config,
+        )
+    parameters = sum(value.numel() for value in network.weighted.parameters())
+    if parameters > sum(value.numel() for value in weights.values()):
+        raise ValueError("its network is larger than its weights")
+
+
+def _fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    own = module.state_dict()
+    for name, value in weights.items():
+        if name in own and own[name].dtype != value.dtype:
+            raise ValueError(f"its {spelled(name)} is {value.dtype}, not {own[name].dtype}")
+    module.load_state_dict(weights)
 
 
 def _no_number(text: str) -> float:
     raise ValueError(f"its description has {text} in the place of a number")
 
 
+def _finite(text: str) -> float:
+    return value if math.isfinite(value := float(text)) else _no_number(text)
+
+
 def _line(error: Exception) -> str:
     first, *more = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{first} {more[0].strip()}" if more else first
+    return spelled(f"{first} {more[0].strip()}" if more else first)

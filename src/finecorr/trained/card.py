@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from finecorr.trained.bundle import FILE, Bundle, Target
+from finecorr.trained.provenance import without_folder
 
 CARD = "README.md"
 _SHOWN = ("PLCC", "SRCC", "MAE", "RMSE")
@@ -42,7 +43,7 @@ def _what(bundle: Bundle) -> str:
     license = bundle.provenance.license or "not said"
     return (
         f"Predicts {what} from an image.\n\n"
-        f"- Network: {bundle.regressor.architecture.network}, which sees "
+        f"- Network: {without_folder(bundle.regressor.architecture.network)}, which sees "
         f"{bundle.images.description}, in {'colour' if bundle.images.rgb else 'grey'}\n"
         f"- Intensity: {' to '.join(map(str, bundle.images.intensity))} (`--intensity`)\n"
         f"- Licence: {license}"

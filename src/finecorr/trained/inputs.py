@@ -19,7 +19,7 @@ from finecorr.data.frames import raise_faults
 from finecorr.data.names import subjects
 from finecorr.data.options import MAX_MEGAPIXELS, TableOptions
 from finecorr.data.table import ImageTable, check_options, read_table
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError, InputWarning, spelled
 
 PixelSize = float | Sequence[float] | NDArray[np.float64] | Literal["file"]
 _WITNESSES = 200
@@ -185,9 +185,20 @@ def sized(table: ImageTable, columns: TableOptions, given: PixelSize | None) -> 
             raise InputError("--pixel-size is for lengths, and the model predicts none")
         return replace(table, pixel_sizes=None)
     if isinstance(given, str):
+        if given != "file":
+            raise InputError(f"a pixel size is a number, or 'file', not {spelled(given)!r}")
         return replace(table, pixel_sizes=None)
     if given is not None:
-        sizes = np.broadcast_to(np.asarray(given, dtype=np.float64), len(table)).copy()
+        try:
+            sizes = np.asarray(given, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a pixel size is a number: {spelled(error)}") from error
+        if sizes.shape not in ((), (len(table),)):
+            raise InputError(
+                f"pixel sizes are one for all {len(table)} images, or one for each, not "
+                f"{sizes.shape}"
+            )
+        sizes = np.broadcast_to(sizes, len(table)).copy()
         if not (np.isfinite(sizes) & (sizes > 0)).all():
             raise InputError("a pixel size must be positive")
         return replace(table, pixel_sizes=sizes)

@@ -173,6 +173,13 @@ class Model:
     ) -> tuple[Iterable[Row], ImageTable | None]:
         """Of pictures in memory there is no table."""
         columns = self.bundle.table
+        if not is_array(images) and not isinstance(
+            images, str | Path | list | tuple | pd.DataFrame
+        ):
+            raise InputError(
+                f"images are a path, a list of paths, a DataFrame, or arrays or tensors, not a "
+                f"{type(images).__name__}"
+            )
         if is_array(images):
             try:
                 pictures = pictures_of(images)
