@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING = 1e-12
+"""Of probabilities: what is as near as this is the same."""
 _MOST_SUBJECTS = 2**53
 _LARGEST, _OTHERS = 1000, 1000
 """Scores that are kept: the largest; and of the others, where there are more, those of neighbours
@@ -38,7 +40,7 @@ class Calibration:
         """What the score of a sample of a new subject exceeds with a probability of `1 - level` at
         most; infinite where there are too few subjects to say."""
         reached = np.cumsum(self.weights) * (self.subjects / (self.subjects + 1))
-        place = int(np.searchsorted(reached, level - 1e-12))
+        place = int(np.searchsorted(reached, level - ROUNDING))
         return self.scores[place] if place < len(self.scores) else np.inf
 
     def p_values(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -164,6 +164,8 @@ class _Work:
                     images.append({view: seen(picture, view) for view in self._views})
             except InputError as error:
                 return _Decoded(row, [], f"{name}{error}")
+            except FileNotFoundError:
+                return _Decoded(row, [], f"{name}is not there")
             except Exception as error:
                 return _Decoded(row, [], f"{name}{pictures.fault_of(error)}")
             # Whoever measures lengths has to know them, whichever member it is.

@@ -31,6 +31,7 @@ InMemory = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
 """Pictures: see `finecorr.data.pictures.arrays.pictures_of`."""
 Images = Files | InMemory
 """What `Model.predict` takes."""
+_NONE = "no image to predict for"
 
 
 class Model:
@@ -135,7 +136,7 @@ class Model:
         rows, table = self._rows(images, pixel_size, image_root)
         parts = list(predictor.frames(rows))
         if not parts:
-            raise InputError("no image to predict for")
+            raise InputError(_NONE)
         found = pd.concat([frame for frame, _ in parts], ignore_index=True)
         outcomes = [outcome for _, part in parts for outcome in part]
         if table is None:
@@ -165,6 +166,8 @@ class Model:
         predictor = Predictor([self.bundle], PredictionOptions())
         rows, _ = self._rows(images, 1.0 if any(self.bundle.table.lengths) else None, image_root)
         outcomes = list(predictor.outcomes(rows))
+        if not outcomes:
+            raise InputError(_NONE)
         _check_faults(outcomes)
         return np.stack([outcome.features for outcome in outcomes])
 
@@ -173,13 +176,7 @@ class Model:
     ) -> tuple[Iterable[Row], ImageTable | None]:
         """Of pictures in memory there is no table."""
         columns = self.bundle.table
-        if not is_array(images) and not isinstance(
-            images, str | Path | list | tuple | pd.DataFrame
-        ):
-            raise InputError(
-                f"images are a path, a list of paths, a DataFrame, or arrays or tensors, not a "
-                f"{type(images).__name__}"
-            )
+        _check_kind(images)
         if is_array(images):
             try:
                 pictures = pictures_of(images)
@@ -230,6 +227,19 @@ def _of_paths(paths: Sequence[Path], columns: TableOptions) -> ImageTable:
         groups=np.array(names, dtype=np.str_),
         all_frames=columns.all_frames,
     )
+
+
+def _check_kind(images: Any) -> None:
+    several = images if isinstance(images, list | tuple) and not is_array(images) else ()
+    strange = [one for one in several if not isinstance(one, str | Path)]
+    if not is_array(images) and not isinstance(images, str | Path | list | tuple | pd.DataFrame):
+        strange = [images]
+    if strange:
+        where = "in a list" if several else ""
+        raise InputError(
+            "images are a path, a list of paths, a DataFrame, or arrays or tensors, not "
+            f"{type(strange[0]).__name__} {where}".rstrip()
+        )
 
 
 def _is_picture(path: Path) -> bool:

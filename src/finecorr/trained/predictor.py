@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
-from finecorr.models.conformal import Calibration
+from finecorr.models.conformal import ROUNDING, Calibration
 from finecorr.models.streaming import ROWS, Member, Outcome, Row, outcomes
 from finecorr.trained.bundle import Bundle
 from finecorr.trained.options import PredictionOptions
@@ -137,10 +137,10 @@ def rows_of(table: ImageTable, *, from_files: bool = False) -> Iterator[Row]:
 
 def _novel(distances: Calibration, found: NDArray[np.float64]) -> pd.Series:
     limit = max(_NOVEL, 1 / (distances.subjects + 1))
-    marked = pd.Series(distances.p_values(np.nan_to_num(found)) <= limit + 1e-12, dtype="Int64")
+    marked = pd.Series(distances.p_values(np.nan_to_num(found)) <= limit + ROUNDING, dtype="Int64")
     return marked.mask(np.isnan(found))
 
 
 def _needed(level: float) -> int:
-    """The smallest K with K / (K + 1) >= level."""
-    return int(np.ceil(level / (1 - level) - 1e-9))
+    """The smallest K with K / (K + 1) >= level, as `Calibration.quantile` compares them."""
+    return int(np.ceil((level - ROUNDING) / (1 - level + ROUNDING)))

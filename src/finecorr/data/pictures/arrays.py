@@ -38,10 +38,7 @@ def pictures_of(values: Any) -> list[Picture]:
     """
     if isinstance(values, list | tuple):
         return [picture for one in values for picture in pictures_of(one)]
-    if isinstance(values, torch.Tensor):
-        planes = _of_tensor(values.detach().cpu())
-    else:
-        planes = _of_array(values)
+    planes = _of_tensor(values) if isinstance(values, torch.Tensor) else _of_array(values)
     if planes.dtype.kind not in "uif":
         raise ValueError(f"an image of {planes.dtype} has no brightness: give it as numbers")
     limits = np.iinfo(planes.dtype) if planes.dtype.kind in "ui" else None
@@ -51,10 +48,12 @@ def pictures_of(values: Any) -> list[Picture]:
 
 def _of_tensor(values: torch.Tensor) -> np.ndarray[Any, Any]:
     """`(n, channels, height, width)`"""
-    if values.ndim == 3:
-        values = values[None]
+    if values.layout != torch.strided or values.is_meta:
+        raise ValueError("a tensor that does not hold each value is no image: give a dense one")
+    shape = tuple(values.shape)
+    values = (values[None] if values.ndim == 3 else values).detach().cpu()
     if values.ndim != 4 or values.shape[1] not in _CHANNELS or not values.numel():
-        raise ValueError(f"a tensor of the shape {tuple(values.shape)} is no image: {_SHAPES}")
+        raise ValueError(f"a tensor of the shape {shape} is no image: {_SHAPES}")
     # NumPy has no bfloat16.
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
