@@ -68,7 +68,7 @@ def _over(folds: list[Path], scratch: str, *, others: bool = False, **asked: flo
     """The test rows of all folds: `group`, `truth`, `predicted`, and what was asked for."""
     parts = []
     for fold in folds:
-        run, *more = sorted(fold.iterdir())
+        run, *more = _runs(fold)
         evaluation, _ = evaluate(
             run,
             {},
@@ -82,6 +82,11 @@ def _over(folds: list[Path], scratch: str, *, others: bool = False, **asked: flo
         names = {f"{kind} {target}": kind for kind in ("predicted", "low", "high", "sd")}
         parts.append(found.rename(columns={target: "truth", **names}))
     return pd.concat(parts, ignore_index=True)
+
+
+def _runs(fold: Path) -> list[Path]:
+    """That of each seed."""
+    return sorted(path for path in fold.iterdir() if path.is_dir())
 
 
 def _counts(found: pd.DataFrame) -> list[int]:
@@ -98,7 +103,7 @@ def _marked(folds: list[Path], unlike: list[str]) -> dict[str, pd.DataFrame]:
     """By what they are, the predictions of all folds' models, with `novel`."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for fold in folds:
-        run = sorted(fold.iterdir())[0]
+        run = _runs(fold)[0]
         model, splits = load(run), pd.read_csv(run / "splits.csv")
         root = Path(read_config(run)["image_root"])
         for split in ("train", "test"):
