@@ -137,5 +137,17 @@ def _words(flag: str, value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [f"{flag}={json.dumps(value)}"]
     if isinstance(value, list | tuple):
-        return [flag, *map(str, value)]
+        texts = list(map(str, value))
+        for text in texts:
+            if text.startswith("-") and not _is_number(text):
+                raise InputError(f"{flag}: {text!r} begins as a flag does: give it another name")
+        return [flag, *texts]
     return [f"{flag}={value}"]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
