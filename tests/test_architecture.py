@@ -165,7 +165,7 @@ def test_listing_the_losses_loads_the_core_only() -> None:
     assert _after("losses") & HEAVY <= {"torch", "numpy", "scipy"}
 
 
-PREDICTING = {"numpy", "torch", "scipy", "pandas", "pyarrow", "openpyxl", "PIL", "pydicom"}
+PREDICTING = {"numpy", "torch", "scipy", "pandas", "pyarrow", "PIL"}
 
 
 def test_predicting_loads_nothing_that_trains_or_draws(

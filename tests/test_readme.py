@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_loss_in_five_lines() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     torch.manual_seed(0)
     backbone, head = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh()), nn.Linear(8, 1)
     batches = [(torch.rand(16, 1, 3, 4), torch.rand(16)) for _ in range(3)]
@@ -27,6 +28,28 @@ def test_the_loss_in_five_lines() -> None:
         assert parameter.grad is not None
         assert parameter.grad.abs().sum() > 0
         assert parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "page", [README, README.parent / "docs" / "models.md"], ids=lambda p: p.name
+)
+def test_a_model_in_python(
+    page: Path, run: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, code = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    named = re.findall(r'"((?:runs/|folder|images)[^"]*)"', code)
+    for name in named:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    images = phantoms.parent / "images"
+    for name in dict.fromkeys(named):
+        (tmp_path / name).symlink_to(run if name.startswith("runs/") else images)
+    monkeypatch.chdir(tmp_path)
+    # The model of the page may predict something else than lengths.
+    code = code.replace('"folder_of_images")', '"folder_of_images", pixel_size=0.2)')
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["predictions"]) == len(list(images.iterdir()))
+    assert names["predictions"]["fault"].eq("").all()
 
 
 def test_evaluation_of_arrays(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -87,6 +88,8 @@ def _check(command: str, options: Namespace) -> None:
         return
     _check_task(options)
     table, images, augmentation, training, _ = (build(kind, options) for kind in kinds)
+    if command == "compare":
+        training = replace(training, loss_options={})  # these flags are by the names of losses
     if training.processes > 1:
         return  # of which the first says it, when they know of each other
     for part in (images, augmentation, training):

@@ -24,6 +24,7 @@ from finecorr.data.records import read_record, write_record
 from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
+from finecorr.evaluation.sureness import coverage, error_by_spread_correlation
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
 from finecorr.runs import (
@@ -109,23 +110,27 @@ def evaluate(
                 f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
                 "on those, too"
             )
-    predictions = _predictions(predictor, table)
+    values = _values(predictor, table)
+    predictions = values.mean(axis=1)
+    spread = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
     if options.predict_per == "subject":
         table, predictions = _by_subject(table, predictions)
         whole, keep = table, np.ones(len(table), dtype=np.bool_)
+    further, notes = _sureness(table, predictions, spread, predictor.widths, options.interval)
     with all_or_none(out, EVALUATION) as folder:
-        evaluation = evaluate_predictions(table, predictions, folder, mapped=mapped)
+        evaluation = evaluate_predictions(
+            table, predictions, folder, mapped=mapped, further=further, notes=notes
+        )
         if table.within is not None:
             within = _within_groups(table, table.within, predictions)
             write_record(folder / WITHIN_GROUPS, within)
-        _write_page(
-            folder, run, model, trained, whole, keep, predictions, evaluation, quality=mapped
-        )
+        made = (predictions, spread, evaluation)
+        _write_page(folder, run, model, trained, whole, keep, *made, quality=mapped)
     return evaluation, left_out
 
 
-def _predictions(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
-    """`(rows, targets)`
+def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
+    """`(rows, members * versions, targets)`
 
     Raises:
         InputError: images cannot be read; all of them are named.
@@ -150,7 +155,48 @@ def _predictions(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]
     )
     padded = sum(outcome.padded for outcome in found)
     note_views(table, padded, [row for row, outcome in enumerate(found) if outcome.differs])
-    return np.stack([outcome.values.mean(axis=0) for outcome in found])
+    return np.stack([outcome.values for outcome in found])
+
+
+def _sureness(
+    table: ImageTable,
+    predictions: NDArray[np.float64],
+    spread: NDArray[np.float64] | None,
+    widths: Sequence[float],
+    level: float | None,
+) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """Columns of what was said of how sure the predictions are; and of each target, sentences on
+    whether it holds."""
+    columns: dict[str, NDArray[np.float64]] = {}
+    notes: dict[str, list[str]] = {}
+    for i, name in enumerate(table.target_columns):
+        truth, predicted = table.targets[:, i], predictions[:, i]
+        notes[name] = []
+        if widths:
+            low, high = predicted - widths[i], predicted + widths[i]
+            columns |= {f"low {name}": low, f"high {name}": high}
+            held = coverage(truth, low, high, table.groups)
+            notes[name].append(
+                f"The {level:.0%} intervals, {widths[i]:.4g} to either side, hold the truth of "
+                f"{held.value:.1%} of the samples ({held.low:.1%} to {held.high:.1%}), each "
+                "subject counting once."
+            )
+        if spread is not None:
+            columns[f"sd {name}"] = spread[:, i]
+            told = error_by_spread_correlation(predicted - truth, spread[:, i], table.groups)
+            notes[name].append(
+                f"The spread of the averaged predictions (sd) and their absolute errors have an "
+                f"SRCC of {told.value:.2f} ({told.low:.2f} to {told.high:.2f})"
+                f"{': it says nothing of the errors' if not told.low > 0 else ''}."
+            )
+    return pd.DataFrame(columns), notes
+
+
+def _everywhere(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The values of these rows among all, NaN for the others."""
+    found = np.full((len(rows), values.shape[1]), np.nan)
+    found[rows] = values
+    return found
 
 
 def _by_subject(
@@ -255,25 +301,32 @@ def _write_page(
     table: ImageTable,
     evaluated: NDArray[np.bool_],
     predictions: NDArray[np.float64],
+    spread: NDArray[np.float64] | None,
     evaluation: Evaluation,
     *,
     quality: bool,
 ) -> None:
+    """`predictions` and `spread` are of the rows that are evaluated."""
     config = read_config(run)
     loss = config.get("loss", run.resolve().name)
     if not isinstance(loss, str):
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
-    everywhere = np.full(table.targets.shape, np.nan)
-    everywhere[evaluated] = predictions
+    predictor = pages.Predictor(
+        loss,
+        _everywhere(predictions, evaluated),
+        [run],
+        None if spread is None else _everywhere(spread, evaluated),
+    )
     pages.write_page(
         out / pages.REPORT,
         f"{run.resolve().name} on {table.source.name}",
         table,
         model.images,
-        [pages.Predictor(loss, everywhere, [run])],
+        [predictor],
         {
             str(target): pages.Findings(
-                rows.assign(loss=loss, p=np.nan), notes=pages.notes_on(evaluation.ceiling)
+                rows.assign(loss=loss, p=np.nan),
+                notes=[*pages.notes_on(evaluation.ceiling), *evaluation.notes[str(target)]],
             )
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },

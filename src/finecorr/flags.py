@@ -22,7 +22,7 @@ from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
 from finecorr.run_options import RunOptions
 from finecorr.tasks import explained
-from finecorr.trained.options import PredictionOptions
+from finecorr.trained.options import Format, PredictionOptions
 
 _OF_TRAININGS = (TableOptions, ImageOptions, AugmentationOptions, TrainingOptions)
 TRAIN_OPTIONS = (*_OF_TRAININGS, RunOptions)
@@ -173,10 +173,28 @@ def _losses() -> ArgumentParser:
     return ArgumentParser(description="List the losses that --loss knows.")
 
 
+def _export() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Write a model, with what is done to an image before it, as one file that "
+        "needs neither finecorr nor the run's folder."
+    )
+    parser.add_argument("run", type=str, help="folder of a trained run, or its model's file")
+    parser.add_argument(
+        "--format",
+        type=Format,
+        required=True,
+        help="onnx, for ONNX Runtime and others; torch, for torch.export.load",
+    )
+    parser.add_argument("--out", type=str, required=True, help="the file")
+    _add_switch(parser, "overwrite", "replace the file")
+    return parser
+
+
 COMMANDS: dict[str, tuple[str, Callable[[], ArgumentParser]]] = {
     "train": ("a table of images and scores to a model", _train),
     "evaluate": ("a model and a table to metrics", _evaluate),
     "predict": ("a model and images to predictions", _predict),
+    "export": ("a model to a file for other programs", _export),
     "compare": ("which loss serves a table best", _compare),
     "suspects": ("labels that may be wrong", _suspects),
     "degrade": ("images to worse ones, in known steps", _degrade),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shlex
 import sys
 import warnings
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 import finecorr
 from finecorr.data.images import Images
-from finecorr.data.options import ImageOptions
+from finecorr.data.options import ImageOptions, name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputWarning
@@ -47,6 +46,8 @@ class Predictor:
     predictions: NDArray[np.float64]
     """`(rows, targets)`; NaN for a row that is not predicted."""
     runs: Sequence[Path]
+    spread: NDArray[np.float64] | None = None
+    """`(rows, targets)`: how far what is averaged to the predictions differs; NaN for none."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,16 @@ def write_page(
     curves = {predictor.loss: _curve(predictor.runs) for predictor in predictors}
     targets = []
     for i, column in enumerate(table.target_columns):
-        name, unit = _name_and_unit(column)
-        models = [Model(p.loss, p.predictions[shown, i], curves[p.loss]) for p in predictors]
+        name, unit = name_and_unit(column)
+        models = [
+            Model(
+                p.loss,
+                p.predictions[shown, i],
+                curves[p.loss],
+                None if p.spread is None else p.spread[shown, i],
+            )
+            for p in predictors
+        ]
         found = findings[column]
         suspects = found.suspects
         if suspects is not None:
@@ -172,12 +181,6 @@ def described(table: ImageTable) -> str:
 def _placed(rows: pd.DataFrame, case: pd.Series[int]) -> pd.DataFrame:
     """With the position of each row on the page, `case`."""
     return rows.assign(case=case[rows["row"]].to_numpy())
-
-
-def _name_and_unit(column: str) -> tuple[str, str | None]:
-    """`length (mm)` as a table of measurements names its columns."""
-    found = re.fullmatch(r"(.+?) [(\[](\S+)[)\]]", column)
-    return (found[1], found[2]) if found else (column, None)
 
 
 def _curve(runs: Sequence[Path]) -> pd.DataFrame | None:

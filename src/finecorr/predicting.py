@@ -47,9 +47,7 @@ class Predicted:
     def add(self, frame: pd.DataFrame) -> None:
         """Counts further rows, of numbers or of text."""
         faulty = frame["fault"].to_numpy() != ""
-        for name, fault in zip(frame["image"][faulty], frame["fault"][faulty], strict=True):
-            if len(self.faults) < _SHOWN:
-                self.faults.append(f"row {name}: {fault}")
+        self.faults += frame["fault"][faulty].tolist()[: _SHOWN - len(self.faults)]
         self.rows += len(frame)
         self.without += int(faulty.sum())
         if "novel" in frame:
@@ -115,17 +113,7 @@ def predict(
     table = sized(table, columns, options.pixel_size)
     found = Predicted(out)
     if streamed:
-        with out.open("w", encoding="utf-8", newline="") as file:
-            parts = []
-            for frame in _frames(predictor, table, 0):
-                found.add(frame)
-                if options.predict_per == "row":
-                    write_rows(file, frame, header=found.rows == len(frame))
-                    file.flush()
-                else:
-                    parts.append(frame)
-            if parts:
-                write_rows(file, _by_subject(pd.concat(parts), table, predictor))
+        _write_at_once(predictor, table, options, found)
         _raise_if_none(found, table)
         return found
     partial = Partial(out, _key(paths, table, options), ROWS, overwrite=overwrite)
@@ -144,6 +132,23 @@ def predict(
     else:
         partial.finish()
     return found
+
+
+def _write_at_once(
+    predictor: Predictor, table: ImageTable, options: PredictionOptions, found: Predicted
+) -> None:
+    """Into a pipe or a device."""
+    parts = []
+    with found.out.open("w", encoding="utf-8", newline="") as file:
+        for frame in _frames(predictor, table, 0):
+            found.add(frame)
+            if options.predict_per == "row":
+                write_rows(file, frame, header=found.rows == len(frame))
+                file.flush()
+            else:
+                parts.append(frame)
+        if parts:
+            write_rows(file, _by_subject(pd.concat(parts), table, predictor))
 
 
 def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.DataFrame]:
@@ -190,7 +195,7 @@ def _by_subject(rows: pd.DataFrame, table: ImageTable, predictor: Predictor) -> 
 
 def _raise_if_none(found: Predicted, table: ImageTable) -> None:
     if found.without == found.rows:
-        raise_faults(table.source, found.faults, "these images: there is none to predict for")
+        raise_faults(table.source, found.faults, "these images, of which none can be read")
 
 
 def _is_stream(out: Path) -> bool:

@@ -6,9 +6,9 @@ import hashlib
 import shutil
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,8 @@ class Evaluation:
     """The column within whose groups some metrics are."""
     ceiling: Ceiling | None = None
     """That the observers' disagreement sets, where it is known."""
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By target, sentences on what was said of how sure the predictions are."""
 
     def summary(self) -> str:
         """The metrics as a text table."""
@@ -85,6 +87,7 @@ class Evaluation:
                 interval = f"{row.low:.4g} to {row.high:.4g}"
                 name = str(row.metric)
                 lines.append(f"  {name:{width}}{row.value:9.4g}   {interval:20} {meaning[name]}")
+            lines += [f"  {note}" for note in self.notes.get(str(target), ())]
         if self.ceiling is not None:
             lines.append(f"  {self.ceiling.text()}")
         subjects = self.predictions["group"].nunique()
@@ -473,9 +476,13 @@ def evaluate_predictions(
     out: Path,
     *,
     mapped: bool = False,
+    further: pd.DataFrame | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> Evaluation:
     """Evaluates predictions for the rows of a table, and writes `metrics.csv`, `predictions.csv`,
     `scatter.png` and `bland_altman.png` into `out`.
+
+    `further` are columns for `predictions.csv`, and `notes` those of the evaluation.
 
     `mapped`, and groups of the table to correlate within, add measures, as in
     `finecorr.evaluation.bootstrap.agreement_with_intervals`.
@@ -499,7 +506,10 @@ def evaluate_predictions(
         pd.concat(metrics, ignore_index=True)[columns],
         table.within_column,
         observers_ceiling(table),
+        notes or {},
     )
+    if further is not None:
+        frame[further.columns] = further
     write_record(out / PREDICTIONS, frame)
     scatter(panels, out / SCATTER)
     bland_altman(panels, out / BLAND_ALTMAN)

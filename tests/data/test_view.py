@@ -125,6 +125,9 @@ def test_a_grid_covers_an_image_from_edge_to_edge() -> None:
     assert grid((20, 10), (4, 6), 2) == [(0, 2), (16, 2)]
     nine = grid((100, 100), (10, 10), 9)
     assert nine == [(top, left) for top in (0, 45, 90) for left in (0, 45, 90)]
+    # Two rows suit it as well as three.
+    assert len({top for top, _ in grid((100, 100), (10, 10), 6)}) == 2
+    assert len({top for top, _ in grid((101, 100), (10, 10), 6)}) == 3
     for count in range(1, 30):
         places = grid((64, 48), (32, 48), count)
         assert len(places) == count

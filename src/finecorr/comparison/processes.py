@@ -54,7 +54,7 @@ def _context() -> SpawnContext | ForkServerContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finecorr.runs"])
+    context.set_forkserver_preload(["finecorr.runs", "monai.networks.nets"])
     return context
 
 

@@ -48,7 +48,7 @@ def seen(picture: Picture, options: ImageOptions) -> Seen:
     else:
         whole = padded(image, options.crop_size)
         small, image = whole.shape != image.shape, whole
-    return Seen(_packed(image), factor, picture.pixel_size or (_ABSENT, _ABSENT), small)
+    return Seen(packed(image), factor, picture.pixel_size or (_ABSENT, _ABSENT), small)
 
 
 def unpacked(image: Tensor) -> Tensor:
@@ -56,9 +56,9 @@ def unpacked(image: Tensor) -> Tensor:
     return image.float() / _WHITE if image.dtype == torch.uint8 else image.float()
 
 
-def _packed(image: Tensor) -> Tensor:
-    """8 bits where they hold all of it, as those of a photograph at its own resolution, or else
-    float16."""
+def packed(image: Tensor) -> Tensor:
+    """An image from 0 to 1 as it is kept: in 8 bits where they hold all of it, as those of a
+    photograph at its own resolution, or else in float16."""
     eight = (image * _WHITE).round_().byte()
     return eight if torch.equal(eight.float() / _WHITE, image) else image.half()
 

@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import openpyxl
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from finecorr.data.presence import check_table
 from finecorr.errors import InputError, spelled
+
+if TYPE_CHECKING:
+    import openpyxl
 
 _TEXT = (".csv", ".tsv", ".tab", ".txt")
 _JSON = (".json", ".jsonl", ".ndjson")
@@ -285,6 +286,8 @@ def _name(cell: str) -> str:
 
 
 def _read_excel(path: Path, wanted: Sequence[str], layout: Format) -> Frame:
+    import openpyxl
+
     with path.open("rb") as file:
         sheet = _sheet(path, openpyxl.load_workbook(file, read_only=True, data_only=True), layout)
         frame = _tabular(path, _numbered(_excel_rows(sheet), 1), wanted)
@@ -332,6 +335,8 @@ def _excel_rows(sheet: Any) -> Iterator[list[str]]:
 
 
 def _read_parquet(path: Path, wanted: Sequence[str], _: Format) -> Frame:
+    import pyarrow.parquet as pq
+
     file = pq.ParquetFile(path)
     original = [str(name) for name in file.schema_arrow.names]
     columns = _column_names(path, original, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -116,7 +117,10 @@ class TableOptions:
     )
     units: tuple[str, ...] | None = field(
         default=None,
-        metadata={"help": "of each target, for those who are given the model (mm, ml, points ...)"},
+        metadata={
+            "help": "of each target, for those who are given the model (default: what is in "
+            "brackets at the end of its name)"
+        },
     )
     encoding: str | None = field(
         default=None,
@@ -162,6 +166,12 @@ class TableOptions:
         if self.length_columns is not None:
             return tuple(column in self.length_columns for column in self.target_columns)
         return (self.pixel_size_column is not None,) * len(self.target_columns)
+
+
+def name_and_unit(column: str) -> tuple[str, str | None]:
+    """`length (mm)` as a table of measurements names its columns."""
+    found = re.fullmatch(r"(.+?) [(\[](\S+)[)\]]", column)
+    return (found[1], found[2]) if found else (column, None)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,8 @@ from torch import Tensor
 from finecorr.data.options import Intensity
 from finecorr.data.pictures import Picture
 
-_LUMINANCE = (0.299, 0.587, 0.114)
+LUMINANCE = (0.299, 0.587, 0.114)
+"""The shares of red, green and blue in grey."""
 
 
 def scaled(picture: Picture, intensity: Intensity = ("image",), *, rgb: bool = False) -> Tensor:
@@ -44,7 +47,7 @@ def scaled(picture: Picture, intensity: Intensity = ("image",), *, rgb: bool = F
         image = torch.from_numpy(values.astype(real))
     else:
         image = torch.zeros(1, *values.shape[1:], dtype=torch.float64 if wide else torch.float32)
-        for channel, share in zip(values, _LUMINANCE, strict=True):
+        for channel, share in zip(values, LUMINANCE, strict=True):
             image.add_(torch.from_numpy(channel.astype(real)), alpha=share)
     # Of an image of one value, rounding is not stretched.
     image = image.sub_(low).div_(high - low if high > low else np.inf).clamp_(0, 1).float()
@@ -106,20 +109,26 @@ def padded(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def grid(shape: tuple[int, int], size: tuple[int, int], count: int) -> list[tuple[int, int]]:
     """Tops and lefts of `count` crops, evenly over the image: rows times columns of them, as many
-    of each as suit its shape best; one alone is its middle.
+    of each as suit its shape best, or the fewer rows of two that do; one alone is its middle.
 
     Args:
         shape: height and width of the image.
         size: of the crops, no larger than it.
         count: of the crops.
     """
-    shares = [rows for rows in range(1, count + 1) if count % rows == 0]
-    rows = min(shares, key=lambda rows: abs(np.log(rows * rows / count * shape[1] / shape[0])))
+    # In whole numbers: of two that suit it alike, a rounded logarithm would take either.
+    shares = row_counts(count)
+    rows = shares[sum(a * b * shape[1] < count * shape[0] for a, b in pairwise(shares))]
     tops, lefts = (
         _even(side - crop, number)
         for side, crop, number in zip(shape, size, (rows, count // rows), strict=True)
     )
     return [(top, left) for top in tops for left in lefts]
+
+
+def row_counts(count: int) -> list[int]:
+    """Numbers of rows that so many crops can be in."""
+    return [rows for rows in range(1, count + 1) if count % rows == 0]
 
 
 def _even(room: int, number: int) -> list[int]:

@@ -27,7 +27,7 @@ class Calibration:
 
     with a probability of `level` or more, whatever the distribution (hierarchical conformal
     prediction: Lee, Barber and Willett, "Distribution-free inference with hierarchical data",
-    Journal of the Royal Statistical Society B, 2025).
+    arXiv:2306.06342, 2023).
     """
 
     scores: tuple[float, ...]

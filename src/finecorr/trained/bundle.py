@@ -16,7 +16,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.options import (
+    AugmentationOptions,
+    ImageOptions,
+    TableOptions,
+    name_and_unit,
+)
 from finecorr.data.table import check_options
 from finecorr.errors import InputError, spelled
 from finecorr.files import replacing
@@ -74,11 +79,12 @@ class Bundle:
     def targets(self) -> tuple[Target, ...]:
         """What it predicts."""
         regressor = self.regressor
-        units = self.table.units or (None,) * len(self.table.target_columns)
+        names = self.table.target_columns
+        units = self.table.units or [name_and_unit(name)[1] for name in names]
         numbers = (regressor.target_mean, regressor.target_std, regressor.slope)
         columns = [values.tolist() for values in (*numbers, regressor.intercept)]
-        names = zip(self.table.target_columns, units, self.table.lengths, *columns, strict=True)
-        return tuple(Target(*values) for values in names)
+        rows = zip(names, units, self.table.lengths, *columns, strict=True)
+        return tuple(Target(*values) for values in rows)
 
 
 def save(bundle: Bundle, folder: Path) -> None:

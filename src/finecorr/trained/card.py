@@ -167,7 +167,8 @@ def _not_known(bundle: Bundle) -> str:
 
 
 def _with_unit(target: Target) -> str:
-    return f"{target.name}{f' (in {target.unit})' if target.unit else ''}"
+    said = not target.unit or f"({target.unit})" in target.name
+    return target.name if said else f"{target.name} (in {target.unit})"
 
 
 def _dicts(value: Any) -> list[tuple[str, dict[str, Any]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
@@ -26,15 +26,10 @@ from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 from finecorr.trained.provenance import Provenance
 
-Images = (
-    str
-    | Path
-    | Sequence[str | Path]
-    | pd.DataFrame
-    | NDArray[Any]
-    | Tensor
-    | Sequence[NDArray[Any] | Tensor]
-)
+Files = str | Path | Sequence[str | Path] | pd.DataFrame
+InMemory = NDArray[Any] | Tensor | Sequence[NDArray[Any] | Tensor]
+"""Pictures: see `finecorr.data.pictures.arrays.pictures_of`."""
+Images = Files | InMemory
 """What `Model.predict` takes."""
 _NONE = "no image to predict for"
 
@@ -48,7 +43,7 @@ class Model:
 
     def __repr__(self) -> str:
         what = ", ".join(
-            f"{target.name!r}{f' ({target.unit})' if target.unit else ''}"
+            f"{target.name!r}, in {target.unit}" if target.unit else repr(target.name)
             for target in self.targets
         )
         return f"Model of {what}: {self.network} on {self.preprocessing}"
@@ -83,6 +78,27 @@ class Model:
         rows = [asdict(measure) for measure in self.provenance.test]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.astype(dict.fromkeys(columns[2:], float))
+
+    @overload
+    def predict(
+        self,
+        images: Files,
+        *,
+        pixel_size: PixelSize | None = None,
+        interval: float | None = None,
+        tta: int = 1,
+        image_root: str | Path | None = None,
+    ) -> pd.DataFrame: ...
+
+    @overload
+    def predict(
+        self,
+        images: InMemory,
+        *,
+        pixel_size: PixelSize | None = None,
+        interval: float | None = None,
+        tta: int = 1,
+    ) -> pd.DataFrame | NDArray[np.float64]: ...
 
     def predict(
         self,

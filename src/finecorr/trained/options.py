@@ -10,6 +10,8 @@ from finecorr.errors import InputError
 
 Per = Literal["row", "subject"]
 """What there is one prediction for."""
+Format = Literal["onnx", "torch"]
+"""Of an exported model."""
 _MOST_VERSIONS = 1000
 
 

@@ -127,12 +127,12 @@ class Predictor:
         return frame
 
 
-def rows_of(table: ImageTable, *, from_files: bool = False) -> Iterator[Row]:
-    """Those of a table; `from_files` says that pixel sizes are those of the files."""
+def rows_of(table: ImageTable) -> Iterator[Row]:
+    """Those of a table, with the sizes of pixels that it knows."""
     for row in range(len(table)):
-        known = None if table.pixel_sizes is None or from_files else float(table.pixel_sizes[row])
-        side = None if known is None or np.isnan(known) else known
-        yield Row(table.images[row], table.frame(row), table.all_frames, side)
+        side = np.nan if table.pixel_sizes is None else float(table.pixel_sizes[row])
+        known = None if np.isnan(side) else side
+        yield Row(table.images[row], table.frame(row), table.all_frames, known)
 
 
 def _novel(distances: Calibration, found: NDArray[np.float64]) -> pd.Series:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finecorr.data.pictures import dicom, raster
+from finecorr.data.pictures import raster
 from finecorr.data.pictures.picture import Header, Picture
 
 __all__ = [
+    "DICOM_SUFFIXES",
     "SUFFIXES",
     "Header",
     "Picture",
@@ -18,7 +19,9 @@ __all__ = [
     "read",
 ]
 
-SUFFIXES = raster.SUFFIXES | dicom.SUFFIXES
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
+SUFFIXES = raster.SUFFIXES | DICOM_SUFFIXES
+_PREAMBLE, _MAGIC = 128, b"DICM"
 
 
 def is_picture(path: Path) -> bool:
@@ -26,7 +29,9 @@ def is_picture(path: Path) -> bool:
 
     A DICOM file without pixels (an index, a report) is none, whatever its name.
     """
-    if dicom.is_dicom(path):
+    if _begins_as_dicom(path):
+        from finecorr.data.pictures import dicom
+
         return dicom.has_pixels(path)
     return path.suffix.lower() in SUFFIXES or raster.is_raster(path)
 
@@ -37,7 +42,11 @@ def header(path: Path) -> Header:
     Raises:
         ValueError, OSError and others, by the format's reader: it cannot be read.
     """
-    return dicom.header(path) if _is_dicom(path) else raster.header(path)
+    if not _is_dicom(path):
+        return raster.header(path)
+    from finecorr.data.pictures import dicom
+
+    return dicom.header(path)
 
 
 def read(path: Path, frame: int = 0) -> Picture:
@@ -46,7 +55,11 @@ def read(path: Path, frame: int = 0) -> Picture:
     Raises:
         ValueError, OSError and others, by the format's reader: it cannot be read.
     """
-    return dicom.read(path, frame) if _is_dicom(path) else raster.read(path, frame)
+    if not _is_dicom(path):
+        return raster.read(path, frame)
+    from finecorr.data.pictures import dicom
+
+    return dicom.read(path, frame)
 
 
 def check_size(header: Header, megapixels: float) -> None:
@@ -67,4 +80,9 @@ def fault_of(error: Exception) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    return path.suffix.lower() in dicom.SUFFIXES or dicom.is_dicom(path)
+    return path.suffix.lower() in DICOM_SUFFIXES or _begins_as_dicom(path)
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC

@@ -12,18 +12,11 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
+from finecorr.data.pictures import DICOM_SUFFIXES
 from finecorr.data.pictures.picture import Header, Picture, Values
 
-SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
-_PREAMBLE, _MAGIC = 128, b"DICM"
 _CENTIMETRE, _TWO_DIMENSIONAL = 3, 1  # as regions of ultrasound name them
 _SAME = 1e-3
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file begins as DICOM files do."""
-    with path.open("rb") as file:
-        return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
 
 
 def has_pixels(path: Path) -> bool:
@@ -68,7 +61,7 @@ def read(path: Path, frame: int) -> Picture:
 
 def _dataset(path: Path) -> Dataset:
     # Without its first 132 bytes, it is one by its name.
-    return dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in SUFFIXES)
+    return dcmread(path, stop_before_pixels=True, force=path.suffix.lower() in DICOM_SUFFIXES)
 
 
 def _of_frame(dataset: Dataset, frame: int) -> Dataset:

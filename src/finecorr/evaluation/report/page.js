@@ -190,6 +190,17 @@ function sizes(parent, target) {
   }
 }
 
+function spreads(parent, target) {
+  const models = target.models.filter((model) => model.by_spread);
+  const made = withLegend(axisTitle("sd, mean of the bin", target), axisTitle("mean absolute error", target), { ...target, models });
+  made.yaxis.rangemode = "tozero";
+  plot(parent, "Mean absolute error", "", `${target.name}: mean absolute error by predicted uncertainty.`,
+    lines(models, (model) => ({
+      mode: "lines+markers", x: model.by_spread.spread, y: model.by_spread.absolute, text: model.by_spread.cases,
+      hovertemplate: "sd %{x:.4g}: %{y:.4g} (%{text} cases)<extra>%{fullData.name}</extra>",
+    })), made);
+}
+
 function curves(parent, target) {
   const models = target.models.filter((model) => model.curve);
   const shown = { ...target, models };
@@ -232,7 +243,7 @@ function distribution(parent, target) {
   parent.querySelector(".plot").style.height = `${made.height}px`;
 }
 
-const KINDS = { scatter, bland_altman: blandAltman, sizes, curves, distribution };
+const KINDS = { scatter, bland_altman: blandAltman, sizes, spreads, curves, distribution };
 
 // ---- hovering ----------------------------------------------------------------------------------
 

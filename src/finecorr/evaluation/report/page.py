@@ -32,6 +32,7 @@ from finecorr.evaluation.report.verdict import (
     p_text,
     verdict,
 )
+from finecorr.evaluation.sureness import error_by_spread
 from finecorr.files import replacing
 
 Array = NDArray[np.float64]
@@ -56,6 +57,8 @@ class Model:
     """`(cases,)`; NaN for a case that the model does not predict, being trained on it."""
     curve: pd.DataFrame | None = None
     """The training: `epoch`, the training `loss` and the `validation` SRCC; NaN where not known."""
+    spread: Array | None = None
+    """`(cases,)`: how far what is averaged to the prediction differs; NaN for none."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,7 @@ def _static(report: Report, target: Target, places: Mapping[int, int]) -> dict[s
             for record in _records(target.set_aside)
         ],
         "more_set_aside": _more(target.set_aside),
+        "spreads": any(model.spread is not None for model in target.models),
         "curves": any(model.curve is not None for model in target.models),
     }
 
@@ -428,6 +432,9 @@ def _model(model: Model, target: Target, drawn: NDArray[np.intp]) -> dict[str, A
         "limits": limits,
         "limits_text": limits_text,
         "sizes": error_by_size(prediction, truth).to_dict("list"),
+        "by_spread": None
+        if model.spread is None
+        else error_by_spread(prediction - truth, model.spread[known]).to_dict("list"),
         "spread": _spread(prediction),
         "curve": curve,
     }
