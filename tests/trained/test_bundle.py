@@ -171,7 +171,7 @@ def test_the_card_says_the_same_to_a_person(described: Path) -> None:
     text = (described / "README.md").read_text()
     assert text.startswith("---\nlicense: CC-BY-4.0\n")
     for words in (
-        f"Predicts {TARGET} (in mm) from an image",
+        f"Predicts {TARGET} from an image",
         'finecorr.load("model.safetensors")',
         "starting from the weights of start.safetensors",
         "## Note\n\nOf phantoms.",

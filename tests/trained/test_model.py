@@ -76,10 +76,10 @@ def _near(found: Any, expected: Any) -> None:
 
 def test_it_says_what_it_is(model: Model, run: Path) -> None:
     assert repr(model) == (
-        f"Model of {TARGET!r}: resnet10-narrow on 48 x 68 pixels, grey, intensity image"
+        f"Model of {TARGET!r}, in mm: resnet10-narrow on 48 x 68 pixels, grey, intensity image"
     )
     (target,) = model.targets
-    assert (target.name, target.unit, target.length) == (TARGET, None, True)
+    assert (target.name, target.unit, target.length) == (TARGET, "mm", True)
     pd.testing.assert_frame_equal(model.test_results, pd.read_csv(run / "metrics.csv"))
     assert model.provenance.training["epochs"] == 4
 
