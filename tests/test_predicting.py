@@ -151,9 +151,10 @@ def test_nothing_can_be_read(
     out = tmp_path / "out.csv"
     assert main(["predict", str(run), str(data), "--out", str(out)]) == 2
     message = _said(capsys)
-    assert "correct or remove these images, of which none can be read" in message
     assert f"{data.parent / '0.png'} is not there" in message
-    assert len(message.splitlines()) < 25
+    assert f"none of its {len(frame)} rows can be predicted for" in message
+    assert message.endswith(f"  and {len(frame) - 20} more")
+    assert len(message.splitlines()) == 22
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -195,6 +196,28 @@ def test_a_device_stays_one(run: Path, data: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "predictions written to /dev/null" in shown.err
+
+
+def test_a_device_that_is_full(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(run), "--out", "/dev/full"]) == 2
+    assert _said(capsys) == "/dev/full: no space left on device: make room on the disk"
+
+
+def test_names_with_a_nul(run: Path, data: Path, whole: Path, tmp_path: Path) -> None:
+    text = data.read_bytes()
+    name = str(pd.read_csv(data)["filename"][1]).encode()
+    data.write_bytes(text.replace(name, b"a\0b.png"))
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(run), str(data), "--out", str(out)]) == 0
+    found = _text(out)
+    assert found["fault"][1] != ""
+    assert (found["fault"].drop(index=1) == "").all()
+    shutil.copytree(run, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    lines = config.read_text().splitlines()
+    lines = [line for line in lines if not line.startswith("image_root")]
+    config.write_text("\n".join([*lines, 'image_root: "a\\0b"']))
+    assert main(["predict", str(tmp_path / "run"), "--out", str(tmp_path / "b.csv")]) == 2
 
 
 @pytest.mark.parametrize("flags", [[], ["--predict-per", "subject"]])
@@ -481,6 +504,16 @@ def test_versions_of_an_image(run: Path, data: Path, whole: Path, tmp_path: Path
     alone = pd.read_csv(whole)[TARGET][:20]
     assert (found[TARGET] != alone).all()
     assert np.corrcoef(found[TARGET], alone)[0, 1] > 0.9
+
+
+def test_versions_of_an_image_that_nothing_varies(
+    phantom_flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = [f"--{name}=0" for name in ("flip", "rotation", "shift", "zoom", "gain", "gamma")]
+    small = _small_run(tmp_path, phantom_flags, *still)
+    capsys.readouterr()
+    assert main(["predict", str(small), "--tta", "4", "--out", str(tmp_path / "out.csv")]) == 2
+    assert "all versions of an image would be the same" in _said(capsys)
 
 
 def test_an_ensemble_is_the_mean_of_its_models(

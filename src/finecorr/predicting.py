@@ -16,7 +16,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from finecorr.config import with_table
-from finecorr.data.frames import raise_faults
 from finecorr.data.partial import Partial
 from finecorr.data.records import write_record, write_rows
 from finecorr.data.table import ImageTable
@@ -139,16 +138,20 @@ def _write_at_once(
 ) -> None:
     """Into a pipe or a device."""
     parts = []
-    with found.out.open("w", encoding="utf-8", newline="") as file:
-        for frame in _frames(predictor, table, 0):
-            found.add(frame)
-            if options.predict_per == "row":
-                write_rows(file, frame, header=found.rows == len(frame))
-                file.flush()
-            else:
-                parts.append(frame)
-        if parts:
-            write_rows(file, _by_subject(pd.concat(parts), table, predictor))
+    try:
+        with found.out.open("w", encoding="utf-8", newline="") as file:
+            for frame in _frames(predictor, table, 0):
+                found.add(frame)
+                if options.predict_per == "row":
+                    write_rows(file, frame, header=found.rows == len(frame))
+                    file.flush()
+                else:
+                    parts.append(frame)
+            if parts:
+                write_rows(file, _by_subject(pd.concat(parts), table, predictor))
+    except OSError as error:
+        error.filename = str(found.out)  # What fails to write does not say where.
+        raise
 
 
 def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.DataFrame]:
@@ -194,8 +197,13 @@ def _by_subject(rows: pd.DataFrame, table: ImageTable, predictor: Predictor) -> 
 
 
 def _raise_if_none(found: Predicted, table: ImageTable) -> None:
-    if found.without == found.rows:
-        raise_faults(table.source, found.faults, "these images, of which none can be read")
+    if found.without < found.rows:
+        return
+    lines = [f"{table.source}: none of its {found.rows} rows can be predicted for:"]
+    lines += [f"  {fault}" for fault in found.faults]
+    if found.rows > len(lines) - 1:
+        lines.append(f"  and {found.rows - len(found.faults)} more")
+    raise InputError("\n".join(lines))
 
 
 def _is_stream(out: Path) -> bool:

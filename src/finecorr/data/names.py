@@ -59,7 +59,14 @@ def find_file(root: Path, name: str) -> Path | None:
 
 def real_paths(paths: Iterable[Path]) -> dict[Path, str]:
     """For each path the file that it leads to, whatever links and dots are in it."""
-    return {path: os.path.realpath(path) for path in set(paths)}
+    return {path: _real(path) for path in set(paths)}
+
+
+def _real(path: Path) -> str:
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # A name with a NUL leads nowhere.
+        return str(path)
 
 
 def image_names(frame: Frame, columns: Sequence[str], faults: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 
 import numpy as np
@@ -50,6 +51,11 @@ class Predictor:
             raise InputError(
                 "--tta and --ensemble say how sure the prediction of a row is: leave out "
                 "--predict-per subject"
+            )
+        if options.tta > 1 and not any(_varies(bundle) for bundle in bundles):
+            raise InputError(
+                "--tta: nothing varied in the training (--flip, --rotation and the others were 0), "
+                "so that all versions of an image would be the same"
             )
         self._members = [
             Member(
@@ -125,6 +131,13 @@ class Predictor:
             frame["novel"] = _novel(distances, np.array([outcome.distance for outcome in found]))
         frame["fault"] = [outcome.fault for outcome in found]
         return frame
+
+
+def _varies(bundle: Bundle) -> bool:
+    options = asdict(bundle.augmentation)
+    if not all(bundle.table.lengths):
+        del options["zoom"]
+    return any(options.values())
 
 
 def rows_of(table: ImageTable) -> Iterator[Row]:
