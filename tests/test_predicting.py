@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_said_of_its_row(
     assert main(flags) == 0
     shown = capsys.readouterr().out
     assert f"{len(frame) - 4} predictions written to {out}" in shown
-    assert "4 rows have none: the column fault says why" in shown
+    assert "rows without one: 4; the column fault says why" in shown
     found = _text(out).set_index("image")
     for name, words in FAULTS.items():
         assert words in found["fault"][name], name
@@ -645,7 +645,7 @@ def test_images_of_another_kind_are_marked(
     for kind, rows in found.groupby(found["image"].str.extract(r"^([a-z]+)")[0]):
         # Of photographs, in grey and so small, a network of a short training marks some.
         assert rows["novel"].mean() >= (0.3 if kind == "photographs" else 0.8), kind
-    marked = f"{found['novel'].sum()} rows have images unlike those of the training (novel)"
+    marked = f"rows with images unlike those of the training: {found['novel'].sum()}"
     assert marked in capsys.readouterr().out
 
 
@@ -780,3 +780,16 @@ def test_a_stream_that_nobody_reads_to_its_end_stops(threads: Callable[[int], No
     stream.close()
     assert threading.active_count() == before
     assert torch.get_num_threads() == 2
+
+
+def test_one_image_is_enough(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    image, out = phantoms.parent / "images" / "000_HC.png", tmp_path / "predictions.csv"
+    flags = ["--pixel-size", "1.5", "--out", str(out)]
+    assert main(["predict", str(run), str(image), *flags]) == 0
+    found = pd.read_csv(out)
+    assert found["image"].tolist() == ["000_HC.png"]
+    whole = tmp_path / "whole.csv"
+    images = str(image.parent)
+    assert main(["predict", str(run), images, "--pixel-size", "1.5", "--out", str(whole)]) == 0
+    first = pd.read_csv(whole)[TARGET].to_numpy()[:1]
+    np.testing.assert_allclose(found[TARGET], first, rtol=1e-6)

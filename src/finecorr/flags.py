@@ -106,7 +106,7 @@ def _predict() -> ArgumentParser:
     parser.add_argument("run", type=str, help="folder of a trained run, or its model's file")
     _add_overrides(
         parser,
-        "table, or folder of images (default: the training's table)",
+        "table, folder of images, or image (default: the training's table)",
         [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
     )
     parser.add_argument("--out", type=str, required=True, help="CSV file for the predictions")

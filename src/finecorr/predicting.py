@@ -54,13 +54,14 @@ class Predicted:
 
     def text(self) -> str:
         """For a person."""
-        lines = [f"{self.rows - self.without} predictions written to {self.out}"]
+        made = self.rows - self.without
+        lines = [f"{made} prediction{'' if made == 1 else 's'} written to {self.out}"]
         if self.without:
-            lines.append(f"{self.without} rows have none: the column fault says why")
+            lines.append(f"rows without one: {self.without}; the column fault says why")
         if self.novel:
             lines.append(
-                f"{self.novel} rows have images unlike those of the training (novel): do not trust "
-                "their predictions"
+                f"rows with images unlike those of the training: {self.novel}, 1 in the column "
+                "novel; do not trust their predictions"
             )
         return "\n".join(lines)
 

@@ -132,7 +132,7 @@ def unlabelled(
     sizes: bool = True,
     frame: pd.DataFrame | None = None,
 ) -> ImageTable:
-    """The rows of a table, or the images of a folder.
+    """The rows of a table, the images of a folder, or one image.
 
     An image that is not there is no mistake yet: there may be others.
 
@@ -147,6 +147,9 @@ def unlabelled(
     """
     if by_subject and columns.group_column is None and columns.group_pattern is None:
         raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+    if frame is None and columns.layout is None and is_image(columns.table):
+        table = of_paths([columns.table], columns)
+        return replace(table, names=[columns.table.name])
     if frame is None and columns.layout is None and columns.table.is_dir():
         table = read_folder(columns.table, columns)
         if not by_subject:
@@ -166,6 +169,29 @@ def unlabelled(
         # Each image is predicted for itself, whoever it is of.
         columns = replace(columns, group_column=None, group_pattern=None)
     return read_table(columns, need_targets=False, need_images=False, frame=frame)
+
+
+def of_paths(paths: Sequence[Path], columns: TableOptions) -> ImageTable:
+    """Images that no table names."""
+    names = [str(path) for path in paths]
+    return ImageTable(
+        source=Path("the images"),
+        rows=np.arange(len(paths)),
+        images=[(path,) for path in paths],
+        names=names,
+        target_columns=columns.target_columns,
+        targets=np.full([len(paths), len(columns.target_columns)], np.nan),
+        groups=np.array(names, dtype=np.str_),
+        all_frames=columns.all_frames,
+    )
+
+
+def is_image(path: Path) -> bool:
+    """Whether it is one, and no table or folder."""
+    try:
+        return path.is_file() and pictures.is_picture(path)
+    except Exception:  # What is broken is an image, so that it is named as such.
+        return True
 
 
 def sized(table: ImageTable, columns: TableOptions, given: PixelSize | None) -> ImageTable:

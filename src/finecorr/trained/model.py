@@ -13,15 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finecorr.data.frames import raise_faults
-from finecorr.data.options import TableOptions
-from finecorr.data.pictures import is_picture
 from finecorr.data.pictures.arrays import is_array, pictures_of
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.models.streaming import Outcome, Row
 from finecorr.trained import bundle
 from finecorr.trained.bundle import Bundle, Target
-from finecorr.trained.inputs import PixelSize, note_views, overridden, sized, unlabelled
+from finecorr.trained.inputs import (
+    PixelSize,
+    is_image,
+    note_views,
+    of_paths,
+    overridden,
+    sized,
+    unlabelled,
+)
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 from finecorr.trained.provenance import Provenance
@@ -183,13 +189,13 @@ class Model:
             except ValueError as error:
                 raise InputError(str(error)) from error
             count = len(pictures)
-            table = sized(_of_paths([Path()] * count, columns), columns, pixel_size)
+            table = sized(of_paths([Path()] * count, columns), columns, pixel_size)
             rows = zip(pictures, rows_of(table), strict=True)
             return [replace(row, pictures=(picture,)) for picture, row in rows], None
         if isinstance(images, list | tuple):
-            table = _of_paths([Path(path) for path in images], columns)
-        elif isinstance(images, str | Path) and _is_picture(Path(images)):
-            table = _of_paths([Path(images)], columns)
+            table = of_paths([Path(path) for path in images], columns)
+        elif isinstance(images, str | Path) and is_image(Path(images)):
+            table = of_paths([Path(images)], columns)
         else:
             frame = images if isinstance(images, pd.DataFrame) else None
             given: dict[str, Any] = {
@@ -215,20 +221,6 @@ def load(path: str | Path) -> Model:
     return Model(bundle.load(Path(path)))
 
 
-def _of_paths(paths: Sequence[Path], columns: TableOptions) -> ImageTable:
-    names = [str(path) for path in paths]
-    return ImageTable(
-        source=Path("the images"),
-        rows=np.arange(len(paths)),
-        images=[(path,) for path in paths],
-        names=names,
-        target_columns=columns.target_columns,
-        targets=np.full([len(paths), len(columns.target_columns)], np.nan),
-        groups=np.array(names, dtype=np.str_),
-        all_frames=columns.all_frames,
-    )
-
-
 def _check_kind(images: Any) -> None:
     several = images if isinstance(images, list | tuple) and not is_array(images) else ()
     strange = [one for one in several if not isinstance(one, str | Path)]
@@ -240,13 +232,6 @@ def _check_kind(images: Any) -> None:
             "images are a path, a list of paths, a DataFrame, or arrays or tensors, not "
             f"{type(strange[0]).__name__} {where}".rstrip()
         )
-
-
-def _is_picture(path: Path) -> bool:
-    try:
-        return path.is_file() and is_picture(path)
-    except Exception:  # What is broken is an image, so that it is named as such.
-        return True
 
 
 def _check_faults(outcomes: Sequence[Outcome]) -> None:
