@@ -6,6 +6,8 @@ import itertools
 import shutil
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import finecorr
 from dicom_files import write_dicom
 from finecorr.cli import main
 from finecorr.errors import InputError, InputWarning
+from finecorr.trained import bundle
 from finecorr.trained.model import Model
 
 TARGET = "head circumference (mm)"
@@ -412,3 +415,17 @@ def test_a_model_of_no_lengths(arrays: np.ndarray) -> None:
         model.predict(arrays, interval=0.5)
     found = _framed(model.predict(arrays, tta=2))
     assert list(found) == ["a", "b", "sd a", "sd b"]
+
+
+def test_several_models_are_averaged(run: Path, phantoms: Path, tmp_path: Path) -> None:
+    model = finecorr.load(run)
+    other = replace(model.bundle, regressor=deepcopy(model.bundle.regressor))
+    other.regressor.intercept += 1
+    bundle.save(other, tmp_path)
+    both = finecorr.load(run, tmp_path)
+    assert "and 1 more" in repr(both)
+    images = phantoms.parent / "images"
+    parts = [m.predict(images, pixel_size=1.0)[TARGET] for m in (model, finecorr.load(tmp_path))]
+    found = both.predict(images, pixel_size=1.0)
+    np.testing.assert_allclose(found[TARGET], np.mean(parts, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found[f"sd {TARGET}"], np.std(parts, axis=0, ddof=1), rtol=1e-4)

@@ -41,10 +41,14 @@ _NONE = "no image to predict for"
 
 
 class Model:
-    """A trained model, as `finecorr.load` gives it."""
+    """A trained model, as `finecorr.load` gives it.
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    What is known of several whose predictions are averaged is known of the first.
+    """
+
+    def __init__(self, *bundles: Bundle) -> None:
+        self.bundles = bundles
+        self.bundle = bundles[0]
         """Its network and all that is known of it."""
 
     def __repr__(self) -> str:
@@ -52,7 +56,8 @@ class Model:
             f"{target.name!r}, in {target.unit}" if target.unit else repr(target.name)
             for target in self.targets
         )
-        return f"Model of {what}: {self.network} on {self.preprocessing}"
+        more = f", and {len(self.bundles) - 1} more" if len(self.bundles) > 1 else ""
+        return f"Model of {what}: {self.network} on {self.preprocessing}{more}"
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -138,7 +143,7 @@ class Model:
             InputError: the table, an option or a picture in memory is at fault.
         """
         options = PredictionOptions(interval=interval, tta=tta)
-        predictor = Predictor([self.bundle], options)
+        predictor = Predictor(self.bundles, options)
         rows, table = self._rows(images, pixel_size, image_root)
         parts = list(predictor.frames(rows))
         if not parts:
@@ -209,16 +214,18 @@ class Model:
         return rows_of(table), table
 
 
-def load(path: str | Path) -> Model:
+def load(path: str | Path, *others: str | Path) -> Model:
     """A trained model, ready to predict.
 
     Args:
         path: the folder of a run, or its `model.safetensors`; nothing in it can execute code.
+        others: further models of the same targets, whose predictions are averaged with its own; how
+            far they differ is in the columns `sd`.
 
     Raises:
         InputError: it is none, or damaged, or needs a network that is not installed.
     """
-    return Model(bundle.load(Path(path)))
+    return Model(*(bundle.load(Path(one)) for one in (path, *others)))
 
 
 def _check_kind(images: Any) -> None:
