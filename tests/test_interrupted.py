@@ -263,7 +263,7 @@ def test_a_replaced_run_is_never_torn(
         moved.append(self.name)
         return rename(self, target)
 
-    for most in (1, 6, 9):  # the first ones, all but the last, and all but the folder's name
+    for most in (1, 6, 10):  # the first ones, all but the last, and all but the folder's name
         moved.clear()
         monkeypatch.setattr(Path, "rename", killed)
         assert main([*flags, "--overwrite"]) == 130
@@ -390,9 +390,9 @@ def test_what_a_killed_call_left_is_removed_and_nothing_else(run: Path, tmp_path
     predict = "from finecorr.cli import main; sys.exit(main(sys.argv[1:]))"
     flags = ["predict", str(run), "--out", str(out)]
     assert killed_at(0, predict, *flags) == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
+    left = [path for path in tmp_path.iterdir() if path.name != "predictions.csv.partial"]
+    assert len(left) == 1
     other = tmp_path / f".{'0' * 32}.csv"  # of a call that writes another file at this moment
     other.write_text("half a f")
     assert main(flags) == 0
     assert sorted(tmp_path.iterdir()) == sorted([other, out])
-    assert left not in tmp_path.iterdir()

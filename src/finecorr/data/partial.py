@@ -33,12 +33,12 @@ class Partial:
 
     def __init__(self, out: Path, key: str, step: int, *, overwrite: bool) -> None:
         self._out, self.path = out, out.with_name(out.name + SUFFIX)
-        first = f"# finecorr {key}\n".encode()
+        self._first = f"# finecorr {key}\n"
         self.rows = end = 0
         """That are there already."""
         if self.path.exists():
             with self.path.open("rb") as file:
-                if file.readline() == first:
+                if file.readline() == self._first.encode():
                     self.rows, end = _whole(file, step)
                 elif not overwrite:
                     raise InputError(
@@ -47,17 +47,16 @@ class Partial:
                     )
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_temporary(out.parent, out.name)
-        if self.rows == 0:
-            self.path.write_bytes(first)
-        else:
+        if self.rows > 0:
             with self.path.open("rb+") as file:
                 file.truncate(end)
-        self._begin = len(first)
 
     def add(self, frame: pd.DataFrame) -> None:
         """Writes further rows."""
         try:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with self.path.open("a" if self.rows else "w", encoding="utf-8", newline="") as file:
+                if self.rows == 0:
+                    file.write(self._first)
                 write_rows(file, frame, header=self.rows == 0)
         except OSError as error:
             error.filename = str(self.path)  # What fails to write does not say where.
@@ -68,7 +67,7 @@ class Partial:
         """What is there, as text, in parts."""
         if self.rows:
             with self.path.open("rb") as file:
-                file.seek(self._begin)
+                file.seek(len(self._first))
                 yield from pd.read_csv(
                     file, dtype=str, keep_default_na=False, chunksize=_CHUNK, encoding="utf-8"
                 )
@@ -76,7 +75,7 @@ class Partial:
     def finish(self) -> None:
         """Gives the file its name."""
         with self.path.open("rb") as file, replacing(self._out) as temporary:
-            file.seek(self._begin)
+            file.seek(len(self._first))
             with temporary.open("wb") as whole:
                 shutil.copyfileobj(file, whole)
         self.remove()
