@@ -135,7 +135,8 @@ def check_header(path: Path) -> Header:
     found = header(path)
     for frame in range(found.frames):
         picture = read(path, frame)
-        shape = Shape(*picture.values.shape[1:], picture.pixel_size, picture.aspect)
+        height, width = picture.values.shape[1:]
+        shape = Shape(height, width, picture.pixel_size, picture.aspect)
         assert found.shape(frame) == shape, (path, frame)
     return found
 

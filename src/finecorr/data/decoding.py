@@ -15,7 +15,8 @@ from finecorr.data.view import fit_image, fitting, padded, scaled
 from finecorr.errors import InputError
 
 _WHITE = 255
-_ABSENT = float("nan")
+NO_SIZE = (float("nan"), float("nan"))
+"""Of a pixel, where the file does not say it."""
 
 
 class Frame(NamedTuple):
@@ -76,7 +77,7 @@ def seen(picture: Picture, options: ImageOptions) -> Seen:
     else:
         whole = padded(image, options.crop_size)
         small, image = whole.shape != image.shape, whole
-    return Seen(packed(image), factor, picture.pixel_size or (_ABSENT, _ABSENT), small)
+    return Seen(packed(image), factor, picture.pixel_size or NO_SIZE, small)
 
 
 def unpacked(image: Tensor) -> Tensor:

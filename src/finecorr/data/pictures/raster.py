@@ -137,7 +137,7 @@ def _on_its_side(image: Any) -> bool:
     """Whether the upright image is as wide as this one is high."""
     if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:
         return False  # Pillow has its size upright.
-    if image.format == "PNG" and not _says_more_later(image.fp.name):
+    if image.format == "PNG" and not _says_more_later(Path(image.fp.name)):
         # Its own way is to decode the pixels first.
         exif = Image.Image.getexif(image)
     else:
@@ -145,10 +145,10 @@ def _on_its_side(image: Any) -> bool:
     return exif.get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
 
 
-def _says_more_later(path: str) -> bool:
+def _says_more_later(path: Path) -> bool:
     """Whether a PNG says something of itself after its pixels."""
     pixels = False
-    with open(path, "rb", buffering=0) as file:  # of which next to nothing is read
+    with path.open("rb", buffering=0) as file:  # of which next to nothing is read
         place = file.seek(_CHUNKS)
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)
