@@ -59,7 +59,18 @@ def find_file(root: Path, name: str) -> Path | None:
 
 def real_paths(paths: Iterable[Path]) -> dict[Path, str]:
     """For each path the file that it leads to, whatever links and dots are in it."""
-    return {path: os.path.realpath(path) for path in set(paths)}
+    folders: dict[str, str] = {}
+    found = {}
+    for path in set(paths):
+        folder, name = os.path.split(path)
+        # Of a million files, each folder is looked up once.
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
+            found[path] = os.path.realpath(path)
+            continue
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        found[path] = os.path.join(folders[folder], name)  # noqa: PTH118
+    return found
 
 
 def image_names(frame: Frame, columns: Sequence[str], faults: list[str]) -> list[str]:
@@ -82,7 +93,7 @@ def subjects_of_rows(
     row's first file; an empty one, or two in a row, are added to the faults."""
     if column is not None:
         return names_in(frame, column, "a subject", faults)
-    places = [f"row {row}" for row in frame.rows]
+    places = [] if pattern is None else [f"row {row}" for row in frame.rows]
     of_column = []
     for files in zip(*images, strict=True):
         found, missing = subjects(files, places, pattern)
