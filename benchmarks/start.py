@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/start.py    # about five minutes
 
-prints the table of benchmarks/README.md. Rows are read, split and fingerprinted; the images are
+prints the table of docs/scaling.md. Rows are read, split and fingerprinted; the images are
 those of `--cache-mb 0`, of which the headers are read and a sample is decoded, beside those that
 fit into memory, which are all decoded. Each line is measured in a process of its own, with one
 thread: seconds of the CPU, which do not depend on what else the machine does, and the memory that

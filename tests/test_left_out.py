@@ -291,6 +291,19 @@ def test_of_a_row_with_a_broken_image_there_is_no_prediction(
     assert {row for row in found["row"] if splits[row] == "train"} <= trained
 
 
+def test_a_comparison_is_of_the_rows_that_are_left(broken: Path, tmp_path: Path) -> None:
+    losses = ["--losses", "mse", "mae", "--folds", "2", "--seeds", "1", "--workers", "1"]
+    flags = ["compare", *flags_of(broken)[1:], "--epochs", "1", *losses, "--tolerate", "3"]
+    assert main([*flags, "--out", str(tmp_path / "out")]) == 0
+    found = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    (first, *others) = (tmp_path / "out").rglob("left_out.csv")
+    assert len(others) == 3
+    rows = pd.read_csv(first)["row"]
+    assert len(rows) == 3
+    assert not found["row"].isin(rows).any()
+    assert found["row"].nunique() == len(pd.read_csv(broken)) - 3
+
+
 def test_too_few_test_rows_are_left(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
