@@ -293,7 +293,7 @@ def test_of_a_row_with_a_broken_image_there_is_no_prediction(
 
 def test_a_comparison_is_of_the_rows_that_are_left(broken: Path, tmp_path: Path) -> None:
     losses = ["--losses", "mse", "mae", "--folds", "2", "--seeds", "1", "--workers", "1"]
-    flags = ["compare", *flags_of(broken)[1:], "--epochs", "1", *losses, "--tolerate", "3"]
+    flags = ["compare", *flags_of(broken)[1:-4], "--epochs", "1", *losses, "--tolerate", "3"]
     assert main([*flags, "--out", str(tmp_path / "out")]) == 0
     found = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     (first, *others) = (tmp_path / "out").rglob("left_out.csv")
