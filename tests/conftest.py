@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -133,3 +134,11 @@ def interrupted(
         process.kill()
     assert process.returncode == 130
     assert "the same command goes on from here" in error
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """Of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 import finecorr
 from finecorr.data.images import Images
+from finecorr.data.left_out import LeftOut, Unreadable
 from finecorr.data.options import ImageOptions, name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
@@ -140,7 +141,7 @@ def write_page(
         title,
         pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
         targets,
-        _Thumbnails(Images(table, images)),
+        _Thumbnails(Images(table, images, LeftOut(table, sys.maxsize, says=False))),
         {**provenance, **_environment()},
         within=table.within_column,
         kind=kind,
@@ -159,7 +160,12 @@ class _Thumbnails(Sequence[bytes]):
         return int(self._images.rows[-1]) + 1
 
     def __getitem__(self, case: Any) -> Any:
-        return thumbnail(self._images[self._images.of_row(case)].float().numpy())
+        first = self._images.of_row(case)
+        try:
+            image = self._images[first].float()
+        except Unreadable:
+            image = torch.zeros(self._images.shape(first))  # A run has left it out.
+        return thumbnail(image.numpy())
 
 
 def notes_on(ceiling: Ceiling | None) -> list[str]:

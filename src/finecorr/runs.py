@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,12 @@ from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.images import Images, Inputs, note_smaller
+from finecorr.data.left_out import FILE as LEFT_OUT
+from finecorr.data.left_out import LeftOut
 from finecorr.data.module import ImageDataModule
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.records import read_record, write_record
-from finecorr.data.splits import Fold, split_table
+from finecorr.data.splits import MIN_LABELS, Fold, split_table
 from finecorr.data.table import ImageTable, check_target, read_table
 from finecorr.errors import InputError, InputWarning, Interrupted, Stopped
 from finecorr.evaluation.bootstrap import agreement_with_intervals
@@ -53,7 +55,7 @@ PREDICTIONS = "predictions.csv"
 SCATTER = "scatter.png"
 BLAND_ALTMAN = "bland_altman.png"
 _WRITTEN = (
-    *(CONFIG, SPLITS, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN),
+    *(CONFIG, SPLITS, LEFT_OUT, outliers.FILE, METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN),
     *(CARD, bundle.FILE),
     *(training.LOGS, CHECKPOINTS),
 )
@@ -76,6 +78,8 @@ class Evaluation:
     """That the observers' disagreement sets, where it is known."""
     notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By target, sentences on what was said of how sure the predictions are."""
+    left_out: str = ""
+    """A sentence on the images that could not be read."""
 
     def summary(self) -> str:
         """The metrics as a text table."""
@@ -90,6 +94,8 @@ class Evaluation:
             lines += [f"  {note}" for note in self.notes.get(str(target), ())]
         if self.ceiling is not None:
             lines.append(f"  {self.ceiling.text()}")
+        if self.left_out:
+            lines.append(self.left_out)
         subjects = self.predictions["group"].nunique()
         return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
 
@@ -109,7 +115,8 @@ def train(
 
     The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
     `logs/`, `model.safetensors`, for a loss that weighs labels `outliers.csv` (the training
-    labels, in how many of the `epochs` each was `set_aside`, and its mean `weight`), and of the
+    labels, in how many of the `epochs` each was `set_aside`, and its mean `weight`), where images
+    could not be read `left_out.csv` (`row`, `image` and `reason`), and of the
     test split `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`. With a frozen
     network its features are in `features/`, or in the folder `features` that several runs share.
 
@@ -117,7 +124,8 @@ def train(
         InputError: an option, the table or an image is at fault; nothing was written.
         finecorr.models.Interrupted: Ctrl-C; with `resume` the run goes on, as it does
             after the next two.
-        finecorr.errors.Stopped: an image can no longer be read, or a process was killed.
+        finecorr.errors.Stopped: more images than `tolerate` cannot be read, or a process was
+            killed.
         OSError: what the system refuses, as where a disk is full.
     """
     for options in (image_options, augmentation_options, training_options):
@@ -138,6 +146,7 @@ def train(
             write_record(out / SPLITS, prepared.record)
             # A folder that has it can be resumed.
             _write_text(out / CONFIG, _yaml(prepared.config))
+            prepared.data.dataset.left_out.write(out)
         trained = training.train(
             prepared.data,
             prepared.regressor,
@@ -150,6 +159,7 @@ def train(
             trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
         )
         table, indices = prepared.table, prepared.data.indices
+        dataset, left_out = prepared.data.dataset, prepared.data.dataset.left_out
         validation, novelty = validated(
             trained.regressor,
             prepared.data.dataset,
@@ -162,9 +172,18 @@ def train(
         if trained.outliers is not None:
             counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
             write_record(out / outliers.FILE, counts)
+        _check_tested(table, tested)
+        left_out.write(out)
         evaluation = evaluate_predictions(
             table.take(tested), predictions, out, mapped=run_options.mapped
         )
+        if left_out:
+            count = len(np.unique(dataset.rows[indices["test"]])) - len(tested)
+            note = (
+                f"left out, as they cannot be read: {len(left_out)} images, and {count} rows of "
+                f"the test split for them ({LEFT_OUT})"
+            )
+            evaluation = replace(evaluation, left_out=note)
         # The model comes last: a folder that has it is finished.
         model = bundle.Bundle(
             trained.regressor,
@@ -180,6 +199,17 @@ def train(
         shutil.rmtree(out / CHECKPOINTS)
     shutil.rmtree(out / _REPLACED, ignore_errors=True)
     return evaluation
+
+
+def _check_tested(table: ImageTable, tested: NDArray[np.intp]) -> None:
+    """Raises Stopped if too few rows are left of the test split."""
+    for name, values in zip(table.target_columns, table.targets[tested].T, strict=True):
+        known = values[np.isfinite(values)]
+        if len(known) < MIN_LABELS or known.min() == known.max():
+            raise Stopped(
+                f"{table.source}: of the test split, whose images cannot be read, {len(known)} "
+                f"labels of {name!r} are left: too few to evaluate it"
+            )
 
 
 def _provenance(
@@ -253,6 +283,7 @@ def _prepared(
     )
     if run_options.resume and place.leads:
         _check_same([out], record, training_options.weights)
+    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
     regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
     images: Inputs = (
         frozen_features(
@@ -261,11 +292,12 @@ def _prepared(
             image_options,
             features or out / FEATURES,
             replace=not run_options.resume,
+            left_out=left_out,
         )
         if training_options.frozen
-        else Images(table, image_options)
+        else Images(table, image_options, left_out)
     )
-    dataset = ImageDataset(table, images, lengths, targets)
+    dataset = ImageDataset(table, images, lengths, targets, left_out)
     note_smaller(table.source, images)
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
@@ -361,7 +393,11 @@ def _is_of_a_start(path: Path) -> bool:
 def _differences(out: Path, config: dict[str, Any]) -> list[str]:
     """The flags in which the run in the folder differs."""
     before = read_config(out)
-    return [f"--{name.replace('_', '-')}" for name in config if config[name] != before.get(name)]
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in config
+        if name != "tolerate" and config[name] != before.get(name)
+    ]
 
 
 @contextmanager

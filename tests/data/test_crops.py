@@ -73,7 +73,7 @@ def test_native_images_are_their_pixels_and_take_a_byte_each(table: ImageTable) 
             crop = images.crop(index, (0, 1))
             height, width = crop.shape[1:]
             assert torch.equal(crop, _pixels(table, index)[:, :height, 1 : 1 + width])
-    assert {image.image.dtype for image in Images(table, CROPS)._decoded.values()} == {torch.uint8}  # type: ignore[union-attr]
+    assert {image.dtype for image in Images(table, CROPS)._kept.values()} == {torch.uint8}
 
 
 def test_a_random_crop_is_a_part_of_its_image(table: ImageTable) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from finecorr.data import pictures
+from dicom_files import write_dicom
+from finecorr.data import images, pictures
+from finecorr.data.decoding import seen
 from finecorr.data.folder import read_folder
 from finecorr.data.images import Images
+from finecorr.data.left_out import Unreadable
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.pictures import raster
 from finecorr.data.table import ImageTable, read_table
@@ -162,3 +166,102 @@ def test_an_image_that_changes_after_the_start_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     with pytest.raises(InputError, match=r"row 3: .*a.png has changed since the start"):
         found[1]
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[tuple[str, int]]]:
+    """The files whose header is read, and the frames that are decoded."""
+    headers: list[str] = []
+    frames: list[tuple[str, int]] = []
+
+    def header(path: Path) -> pictures.Header:
+        headers.append(path.name)
+        return raster.header(path)
+
+    def read(path: Path, frame: int) -> pictures.Picture:
+        frames.append((path.name, frame))
+        return raster.read(path, frame)
+
+    monkeypatch.setattr(pictures, "header", header)
+    monkeypatch.setattr(pictures, "read", read)
+    return headers, frames
+
+
+def test_each_header_is_read_once_and_each_frame_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pages(tmp_path / "a.tif", 3, 10, 16)
+    _write(tmp_path / "b.png", np.eye(20, dtype=np.uint8))
+    rows: dict[str, list[object]] = {"image": ["a.tif", "b.png"] * 50, "page": [3, None, 1, 1] * 25}
+    table = _table(tmp_path, rows, frame_column="page")
+    headers, frames = _counted(monkeypatch)
+    found = Images(table, SMALL)
+    assert sorted(headers) == ["a.tif", "b.png"]
+    assert sorted(frames) == [("a.tif", 0), ("a.tif", 2), ("b.png", 0)]
+    assert len(found) == 100
+    assert torch.equal(found[1], found[3])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_of_those_that_are_not_kept_an_even_sample_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{i:03}.png" for i in range(100)]
+    for name in names:
+        _write(tmp_path / name, np.eye(20, dtype=np.uint8))
+    table = _table(tmp_path, {"image": [*names]})
+    headers, frames = _counted(monkeypatch)
+    monkeypatch.setattr(images, "SAMPLE", 12)
+    found = Images(table, replace(SMALL, cache_mb=0))
+    assert sorted(headers) == names
+    assert sorted(frames) == [(names[i], 0) for i in range(0, 100, 9)]
+    assert found.shapes.tolist() == [[32, 32]] * 100
+    frames.clear()
+    # 512 fit into a megabyte, at 2 KB each.
+    assert Images(table, replace(SMALL, cache_mb=1)).in_memory
+    assert sorted(frames) == [(name, 0) for name in names]
+
+
+def test_what_is_not_decoded_at_the_start_is_named_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path / "a.png", np.eye(20, dtype=np.uint8))
+    whole = _write(
+        tmp_path / "b.png", np.random.default_rng(0).integers(0, 255, (20, 20), dtype=np.uint8)
+    ).read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    table = _table(tmp_path, {"image": ["a.png", "b.png"]})
+    with pytest.raises(InputError, match=r"1 fault; .*\n.*row 3: .*b.png cannot be read"):
+        Images(table, replace(SMALL, cache_mb=0))
+    monkeypatch.setattr(images, "SAMPLE", 1)
+    found = Images(table, replace(SMALL, cache_mb=0))
+    with pytest.raises(Unreadable, match=r"row 3: .*b.png cannot be read as an image"):
+        found[1]
+
+
+def test_an_image_that_gets_another_size_is_not_taken(tmp_path: Path) -> None:
+    """Its lengths would be wrong."""
+    _write(tmp_path / "a.png", np.eye(20, dtype=np.uint8))
+    found = Images(_table(tmp_path, {"image": ["a.png"] * 2}), replace(SMALL, cache_mb=0))
+    _write(tmp_path / "a.png", np.eye(30, dtype=np.uint8))
+    with pytest.raises(Unreadable, match="not of the size that its header said at the start"):
+        found[0]
+
+
+@pytest.mark.parametrize("view", ["fit", "crops"])
+def test_the_scale_by_headers_is_that_of_the_images(tmp_path: Path, view: Any) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    tall = np.random.default_rng(0).integers(0, 255, (90, 50), dtype=np.uint8)
+    Image.fromarray(tall).save(tmp_path / "a.jpg", exif=exif)
+    Image.fromarray(tall).save(tmp_path / "b.tif", tiffinfo={274: 8})
+    write_dicom(tmp_path / "c.dcm", tall, PixelSpacing=[0.3, 0.2])
+    write_dicom(tmp_path / "d.dcm", tall[:20], PixelAspectRatio=[1, 3])
+    table = _table(tmp_path, {"image": ["a.jpg", "b.tif", "c.dcm", "d.dcm"]})
+    options = ImageOptions(view=view, image_size=(40, 64), crop_size=(32, 64))
+    found = Images(table, options)
+    for i, (path,) in enumerate(table.images):
+        image = seen(pictures.read(path), options)
+        assert found.factors[i] == image.factor
+        assert tuple(found.shapes[i]) == image.shape
+        assert found.smaller[i] == image.padded
+        np.testing.assert_array_equal(found.pixel_sizes[i], image.pixel_size)

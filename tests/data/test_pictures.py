@@ -13,12 +13,13 @@ import pydicom
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from pydicom import Dataset, dcmread, examples
 from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
 from dicom_files import write_dicom
-from finecorr.data.pictures import Header, check_size, header, is_picture, read
+from finecorr.data.pictures import SUFFIXES, Header, Shape, check_size, header, is_picture, read
 from finecorr.data.view import scaled
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -42,7 +43,7 @@ def _shown(path: Path, frame: int = 0) -> torch.Tensor:
 )
 def test_grey_is_what_it_was(tmp_path: Path, suffix: str) -> None:
     path = _save(tmp_path / f"a{suffix}", GREY)
-    assert header(path) == Header(2, 3, 1)
+    assert header(path) == Header([Shape(2, 3)], 1)
     picture = read(path)
     np.testing.assert_array_equal(picture.values[0], GREY)
     assert (picture.lowest, picture.highest) == (0, 255)
@@ -129,6 +130,71 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int) -> None
     assert np.abs(shown - upright).mean() < 6
 
 
+def check_header(path: Path) -> Header:
+    """What it says before it is decoded, as it is decoded."""
+    found = header(path)
+    for frame in range(found.frames):
+        picture = read(path, frame)
+        height, width = picture.values.shape[1:]
+        shape = Shape(height, width, picture.pixel_size, picture.aspect)
+        assert found.shape(frame) == shape, (path, frame)
+    return found
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *(".png", ".jpg", ".jfif", ".webp", ".avif", ".tif", ".bmp", ".dib", ".gif", ".jp2"),
+        *(".pgm", ".ppm", ".sgi", ".pcx", ".tga"),
+    ],
+)
+def test_the_header_says_the_size_of_the_upright_image(tmp_path: Path, suffix: str) -> None:
+    assert {suffix} <= SUFFIXES
+    for orientation in range(9):
+        exif = Image.Exif()
+        if orientation:
+            exif[274] = orientation
+        path = tmp_path / f"{orientation}{suffix}"
+        Image.new("RGB", (24, 16), "red").convert("L").save(path, exif=exif)
+        check_header(path)
+
+
+def test_the_header_says_how_each_page_is_turned(tmp_path: Path) -> None:
+    pages = [Image.new("L", size, 9) for size in ((16, 12), (20, 12), (16, 12))]
+    for page, orientation in zip(pages, (6, 1, 8), strict=True):
+        page.encoderinfo = {"tiffinfo": {274: orientation}}
+    path = tmp_path / "a.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:], tiffinfo={274: 6})
+    shapes = check_header(path).shapes
+    assert list(shapes) == [Shape(16, 12), Shape(12, 20), Shape(16, 12)]
+
+
+def test_a_png_that_says_after_its_pixels_how_it_is_turned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other one is decoded for it."""
+    exif = Image.Exif()
+    exif[274] = 6
+    xmp = PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="8"/>')
+    image = Image.new("L", (24, 16))
+    image.save(tmp_path / "exif.png", exif=exif)
+    image.save(tmp_path / "xmp.png", pnginfo=xmp)
+    for name, kind in (("exif", b"eXIf"), ("xmp", b"iTXt")):
+        whole = (tmp_path / f"{name}.png").read_bytes()
+        start = whole.index(kind) - 4
+        stop = start + 12 + int.from_bytes(whole[start : start + 4])
+        end = whole.index(b"IEND") - 4
+        late = whole[:start] + whole[stop:end] + whole[start:stop] + whole[end:]
+        (tmp_path / f"late_{name}.png").write_bytes(late)
+        for path in (tmp_path / f"{name}.png", tmp_path / f"late_{name}.png"):
+            assert list(check_header(path).shapes) == [Shape(24, 16)]
+    image.save(tmp_path / "plain.png")
+    monkeypatch.setattr(PngImageFile, "load", None)
+    for name in ("plain", "exif", "xmp"):
+        header(tmp_path / f"{name}.png")
+
+
 def test_a_palette_is_looked_up(tmp_path: Path) -> None:
     grey = np.array([[0, 200], [100, 50]], np.uint8)
     Image.fromarray(grey).convert("RGB").quantize(8).save(tmp_path / "a.png")
@@ -199,7 +265,9 @@ def test_pages_that_are_all_reduced_are_pages(tmp_path: Path) -> None:
 def test_the_largest_page_counts(tmp_path: Path) -> None:
     pages = [Image.new("L", size, 1) for size in ((8, 8), (300, 200))]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    assert header(tmp_path / "a.tif") == Header(200, 300, 2)
+    assert header(tmp_path / "a.tif") == Header([Shape(8, 8), Shape(200, 300)], 2)
+    with pytest.raises(ValueError, match="it has 300 x 200 pixels"):
+        check_size(header(tmp_path / "a.tif"), 0.05)
 
 
 def test_more_frames_than_the_file_can_hold(tmp_path: Path) -> None:
@@ -239,7 +307,7 @@ def test_a_reduced_copy_within_a_tiff_is_no_page(tmp_path: Path) -> None:
 def test_the_previews_of_a_photograph_are_no_pages(tmp_path: Path) -> None:
     photograph, preview = Image.new("L", (64, 48), 90), Image.new("L", (16, 12), 90)
     photograph.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[preview])
-    assert header(tmp_path / "a.jpg") == Header(48, 64, 1)
+    assert header(tmp_path / "a.jpg") == Header([Shape(48, 64)], 1)
 
 
 def test_no_other_program_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +400,8 @@ def test_palette_and_colour() -> None:
 
 def test_one_frame_of_many(tmp_path: Path) -> None:
     path = Path(examples.get_path("ybr_color"))
-    assert header(path) == Header(240, 320, 30)
+    found = check_header(path)
+    assert (found.frames, found.largest[:2]) == (30, (240, 320))
     assert not np.array_equal(read(path, 0).values, read(path, 29).values)
     stored = np.stack([np.full((4, 5), level, np.uint8) for level in (10, 20, 30)])
     stored[:, 0, 0] = 0
@@ -365,6 +434,37 @@ def test_frames_that_say_something_of_their_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(path, 1).values, [[[5, -5, -15]]])
     assert read(path, 1).pixel_size == (0.5, 0.25)
     assert read(path, 1).aspect == 2
+
+
+def test_the_header_of_a_dicom_file_says_what_is_read(tmp_path: Path) -> None:
+    stored = np.zeros((3, 4, 5), np.uint8)
+    region = Dataset()
+    region.RegionSpatialFormat, region.PhysicalUnitsXDirection = 1, 3
+    region.PhysicalUnitsYDirection, region.PhysicalDeltaX, region.PhysicalDeltaY = 3, 0.01, 0.02
+    for said in (
+        {},
+        {"PixelSpacing": [0.3, 0.2]},
+        {"PixelSpacing": [0, 0], "PixelAspectRatio": [2, 1]},
+        {"PixelAspectRatio": [0, 1]},
+        {"ImagerPixelSpacing": [1, 1]},
+        {"SequenceOfUltrasoundRegions": Sequence([region])},
+    ):
+        assert len(check_header(write_dicom(tmp_path / "a.dcm", stored, **said)).shapes) == 1
+    own = []
+    for spacing in ([0.5, 0.5], None, [0.5, 0.25]):
+        frame = Dataset()
+        if spacing is not None:
+            measures = Dataset()
+            measures.PixelSpacing = spacing
+            frame.PixelMeasuresSequence = Sequence([measures])
+        own.append(frame)
+    for count in (1, 2, 3):
+        sequence = {"PerFrameFunctionalGroupsSequence": Sequence(own[:count])}
+        path = write_dicom(tmp_path / "a.dcm", stored, PixelSpacing=[0.2, 0.2], **sequence)
+        assert len(check_header(path).shapes) == 3
+    assert header(path).shape(2) == Shape(4, 5, (0.5, 0.25), 2)
+    alike = {"PerFrameFunctionalGroupsSequence": Sequence(own[:1] * 3)}
+    assert len(check_header(write_dicom(tmp_path / "a.dcm", stored, **alike)).shapes) == 1
 
 
 def test_pixel_sizes(tmp_path: Path) -> None:
@@ -416,7 +516,7 @@ def test_pixel_size_of_ultrasound(tmp_path: Path) -> None:
 )
 def test_transfer_syntaxes(name: str) -> None:
     path = FILES / f"{name}.dcm"
-    shown = scaled(read(path, header(path).frames - 1))
+    shown = scaled(read(path, check_header(path).frames - 1))
     assert (float(shown.min()), float(shown.max())) == (0, 1)
 
 

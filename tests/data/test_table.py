@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from finecorr.data.folder import read_folder
+from finecorr.data.names import real_paths
 from finecorr.data.opinions import weights_of
 from finecorr.data.options import TableOptions
 from finecorr.data.presets import expand_presets
@@ -243,3 +245,16 @@ def test_preset_stands_for_its_flags() -> None:
     assert expand_presets(["train", "table.csv"]) == ["train", "table.csv"]
     with pytest.raises(InputError, match="known names are hc18"):
         expand_presets(["train", "--preset", "hc19", "DIR"])
+
+
+def test_files_are_found_through_links_and_dots(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "1.png").touch()
+    (tmp_path / "folder").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "2.png").symlink_to(tmp_path / "a" / "b" / "1.png")
+    (tmp_path / "a" / "3.png").symlink_to(tmp_path / "a" / "2.png")
+    names = ["a/b/1.png", "folder/b/1.png", "a/2.png", "folder/3.png", "folder/../a/b/1.png"]
+    files = real_paths(tmp_path / name for name in [*names, "a/none.png", "folder/none.png"])
+    expected = {path: os.path.realpath(path) for path in files}
+    assert files == expected
+    assert len(set(files.values())) == 2

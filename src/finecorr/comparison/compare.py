@@ -24,6 +24,7 @@ from finecorr.comparison.summary import (
     suspect_labels,
 )
 from finecorr.comparison.tables import ranking_text, table_text
+from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
@@ -204,7 +205,11 @@ def _predictions(run: Run, table: ImageTable) -> pd.DataFrame:
     wide = read_record(run.folder / PREDICTIONS, ["image", "group"], numbers, ["row"])
     splits = read_record(run.folder / SPLITS, ["split"], whole=["row"])
     tested = splits["row"][splits["split"] == "test"]
-    expected = table.rows[table.labelled & np.isin(table.rows, tested)]
+    file = run.folder / LEFT_OUT
+    kept = np.isin(table.rows, tested)
+    if file.exists():
+        kept &= ~np.isin(table.rows, read_record(file, [], whole=["row"])["row"])
+    expected = table.rows[table.labelled & kept]
     predicted = wide[[f"predicted {target}" for target in targets]]
     truth = table.targets[np.isin(table.rows, expected)]
     if wide["row"].tolist() != expected.tolist() or not (

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, DistributedSampler, default_collate
+from torch.utils.data import Dataset, DistributedSampler
 
-from finecorr.data.dataset import Batch, ImageDataset
+from finecorr.data.dataset import Batch, ImageDataset, joined
 from finecorr.data.images import Images
 from finecorr.data.view import grid
 
@@ -42,7 +42,7 @@ class RandomCrops(Dataset[Batch]):
         room = self._images.shapes[index] - self._images.options.crop_size
         rng = np.random.default_rng([self._seed, epoch, index])
         top, left = rng.integers(0, room, endpoint=True).tolist()
-        return self._dataset.batch_of(index, self._images.crop(index, (top, left)))
+        return _crop(self._dataset, self._images, index, (top, left))
 
 
 class WithEpoch(DistributedSampler[Batch]):
@@ -69,7 +69,7 @@ class GridCrops(Dataset[Batch]):
         index = self._indices[image]
         height, width = self._images.shapes[index].tolist()
         crop = grid((height, width), options.crop_size, options.test_crops)[number]
-        return self._dataset.batch_of(index, self._images.crop(index, crop))
+        return _crop(self._dataset, self._images, index, crop)
 
 
 class WholeImages(Dataset[Batch]):
@@ -99,5 +99,9 @@ class WholeImages(Dataset[Batch]):
         return len(self._batches)
 
     def __getitem__(self, number: int) -> Batch:
-        batch: Batch = default_collate([self._dataset[index] for index in self._batches[number]])
-        return batch
+        return joined([self._dataset[index] for index in self._batches[number]])
+
+
+def _crop(dataset: ImageDataset, images: Images, index: int, place: tuple[int, int]) -> Batch:
+    shape = (images.options.channels, *images.options.crop_size)
+    return dataset.item(index, lambda: images.crop(index, place), shape)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NotRequired, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from finecorr.data.images import Inputs
+from finecorr.data.left_out import LeftOut, Lost, Unreadable
 from finecorr.data.lengths import pixel_sizes
 from finecorr.data.table import ImageTable
 
@@ -31,6 +33,8 @@ class Batch(TypedDict):
     """`(n, targets)`: what one unit of `target` is in the table's unit."""
     weight: NotRequired[Tensor]
     """`(n,)`: left out where the table has no weights."""
+    lost: NotRequired[dict[int, Lost]]
+    """By their `index`, those that cannot be read, if there are some."""
 
 
 class ImageDataset(Dataset[Batch]):
@@ -41,6 +45,7 @@ class ImageDataset(Dataset[Batch]):
         images: their images, as the network sees them, or features of them.
         lengths: for each target, whether it is a length that is learnt in pixels.
         targets: `(rows, targets)` in the place of the table's, where labels were replaced.
+        left_out: those that cannot be read, and how many may be (default: none).
 
     Raises:
         InputError: nothing says how large the pixels of an image are.
@@ -52,8 +57,10 @@ class ImageDataset(Dataset[Batch]):
         images: Inputs,
         lengths: tuple[bool, ...],
         targets: NDArray[np.float64] | None = None,
+        left_out: LeftOut | None = None,
     ) -> None:
         self.images = images
+        self.left_out = LeftOut(table) if left_out is None else left_out
         self.rows = images.rows
         """`(images,)`: the position in the table of each image's row."""
         self.table_rows = len(table)
@@ -68,10 +75,21 @@ class ImageDataset(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.batch_of(index, self.images[index])
+        return self.item(index, lambda: self.images[index], self.images.shape(index))
 
-    def batch_of(self, index: int, image: Tensor) -> Batch:
-        """One image in the place of that of the data set, or of a part of it."""
+    def item(self, index: int, read: Callable[[], Tensor], shape: tuple[int, ...]) -> Batch:
+        """One image, or a part of it, for `joined`.
+
+        Args:
+            index: of the image.
+            read: what gives it, or the part.
+            shape: of what it gives.
+        """
+        lost: Lost | None = None
+        try:
+            image = read()
+        except Unreadable as error:
+            lost, image = error.lost, torch.zeros(shape)
         batch: Batch = {
             "row": torch.tensor(self.rows[index]),
             "index": torch.tensor(index),
@@ -81,4 +99,22 @@ class ImageDataset(Dataset[Batch]):
         }
         if self.weights is not None:
             batch["weight"] = torch.tensor(self.weights[index], dtype=torch.float32)
+        if lost is not None:
+            batch["target"].fill_(torch.nan)
+            batch["lost"] = {index: lost}
         return batch
+
+
+def joined(items: list[Batch]) -> Batch:
+    """A batch of items. In the place of what cannot be read stands another image of the batch,
+    without a label: so each process has as many as ever, and no loss sees it."""
+    lost: dict[int, Lost] = {}
+    there = next((item["image"] for item in items if "lost" not in item), None)
+    for item in items:
+        if "lost" in item:
+            lost |= item.pop("lost")
+            item["image"] = item["image"] if there is None else there
+    batch: Batch = default_collate(items)
+    if lost:
+        batch["lost"] = lost
+    return batch

@@ -10,12 +10,41 @@ from torch import Tensor
 
 from finecorr.data import pictures
 from finecorr.data.options import ImageOptions
-from finecorr.data.pictures import Header, Picture
-from finecorr.data.view import fit_image, padded, scaled
+from finecorr.data.pictures import Header, Picture, Shape
+from finecorr.data.view import fit_image, fitting, padded, scaled
 from finecorr.errors import InputError
 
 _WHITE = 255
-_ABSENT = float("nan")
+NO_SIZE = (float("nan"), float("nan"))
+"""Of a pixel, where the file does not say it."""
+
+
+class Frame(NamedTuple):
+    """What is decoded."""
+
+    path: Path
+    number: int
+    """From 0."""
+
+
+class Geometry(NamedTuple):
+    """Of a picture as the network sees it, by its header."""
+
+    height: int
+    width: int
+    factor: float
+    """How many of its pixels are as long as one of the file's is wide."""
+    padded: bool
+    """Whether it is smaller than a crop."""
+
+
+def geometry(shape: Shape, options: ImageOptions) -> Geometry:
+    """That of the `Seen` which the frame of that shape will be."""
+    if options.view == "fit":
+        _, factor = fitting(shape.height, shape.width, options.image_size, shape.aspect)
+        return Geometry(*options.image_size, factor, False)
+    height, width = (max(a, b) for a, b in zip(shape[:2], options.crop_size, strict=True))
+    return Geometry(height, width, 1.0, (height, width) != shape[:2])
 
 
 class Seen(NamedTuple):
@@ -48,7 +77,7 @@ def seen(picture: Picture, options: ImageOptions) -> Seen:
     else:
         whole = padded(image, options.crop_size)
         small, image = whole.shape != image.shape, whole
-    return Seen(packed(image), factor, picture.pixel_size or (_ABSENT, _ABSENT), small)
+    return Seen(packed(image), factor, picture.pixel_size or NO_SIZE, small)
 
 
 def unpacked(image: Tensor) -> Tensor:

@@ -237,7 +237,7 @@ def _numbered(records: Iterable[Sequence[Any]], first: int) -> Iterator[tuple[in
 
 
 def _filled(record: Sequence[str]) -> bool:
-    return any(cell.strip() for cell in record)
+    return any(map(str.strip, record))
 
 
 def _tabular(path: Path, records: Iterable[tuple[int, list[str]]], wanted: Sequence[str]) -> Frame:

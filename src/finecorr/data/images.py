@@ -1,14 +1,15 @@
-"""The images of a table as the network sees them, decoded once and kept in memory up to a limit."""
+"""The images of a table as the network sees them, kept in memory up to a limit."""
 
 from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,34 +18,30 @@ from torch import Tensor
 from tqdm import tqdm
 
 from finecorr.data import pictures
-from finecorr.data.decoding import checked_header, frames_of, seen, unpacked
+from finecorr.data.decoding import (
+    NO_SIZE,
+    Frame,
+    Seen,
+    checked_header,
+    frames_of,
+    geometry,
+    seen,
+    unpacked,
+)
 from finecorr.data.frames import raise_faults
+from finecorr.data.left_out import LeftOut, Lost, Unreadable
 from finecorr.data.options import ImageOptions
-from finecorr.data.pictures import Header
+from finecorr.data.pictures import Header, Shape
 from finecorr.data.table import ImageTable
-from finecorr.errors import InputError, InputWarning, Stopped, spelled
+from finecorr.errors import InputError, InputWarning, spelled
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-
-class _Frame(NamedTuple):
-    """What is decoded."""
-
-    path: Path
-    number: int
-
-
-class _Decoded(NamedTuple):
-    image: Tensor | None
-    """Packed; None where there is no room to keep it."""
-    shape: tuple[int, int]
-    padded: bool
-    """Whether it was smaller than a crop."""
-    factor: float
-    """How many pixels of the network's image are as long as one of the file's is wide."""
-    pixel_size: tuple[float, float]
-    """Height and width in mm of the file's pixels, by the file; NaN where it does not say it."""
+SAMPLE = 256
+"""How many are decoded at the start of those that are not kept."""
+_AT_ONCE = 1024
+"""Files or images that wait for a thread."""
 
 
 class Inputs(Protocol):
@@ -54,147 +51,247 @@ class Inputs(Protocol):
     factors: NDArray[np.float64]
     pixel_sizes: NDArray[np.float64]
     smaller: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Tensor: ...
+
+    def shape(self, index: int) -> tuple[int, ...]: ...
 
 
 class Images:
     """The images of a table as the network sees them: `(channels, height, width)` float32, 0 to 1;
     for crops, the images that these are taken from.
 
-    A row has one image, or several: other files, or frames of a file. All are decoded once at the
-    start, which finds the unreadable ones and every scale; those that fit into the memory limit are
-    kept, the others are decoded again at each use. A frame that is in several rows is decoded and
-    kept once.
+    A row has one image, or several: other files, or frames of a file. At the start the header of
+    each file is read, which says every size and scale. The images that fit into the memory limit
+    are decoded then, and kept; of the others a sample is decoded, and all at each use. A frame that
+    is in several rows is decoded and kept once.
+
+    Args:
+        table: the rows.
+        options: what the network sees.
+        left_out: the images that cannot be read, if some may be left out.
 
     Raises:
-        InputError: files cannot be read; all of them are named, with their rows.
+        InputError: files cannot be read, of those that are decoded at the start, and more than may
+            be left out; all of them are named, with their rows.
     """
 
-    def __init__(self, table: ImageTable, options: ImageOptions) -> None:
+    def __init__(
+        self, table: ImageTable, options: ImageOptions, left_out: LeftOut | None = None
+    ) -> None:
         self.options = options
-        self._source = table.source
+        self._source, self._numbers = table.source, table.rows
         self._turn = _Turn(options.max_megapixels * 1e6)
-        self._headers: dict[Path, Header | str] = _side_by_side(
-            self._header, list(dict.fromkeys(path for row in table.images for path in row)), None
+        self._paths = list(dict.fromkeys(chain.from_iterable(table.images)))
+        headers = _Headers(self._paths, options)
+        self.rows, files, numbers = _frames(table, self._paths, headers)
+        """`rows`: `(images,)`: the position in the table of each image's row, ascending."""
+        self._files, self._frame_numbers, self._of = _distinct(files, numbers)
+        """Of each distinct frame its file and number; and of each image its frame."""
+        self._pixels, self._geometry = _geometries(
+            map(headers.shape, self._files.tolist(), self._frame_numbers.tolist()), options
         )
-        rows, frames, faults = self._frames(table)
-        raise_faults(table.source, faults)
-        self.rows: NDArray[np.intp] = np.array(rows, dtype=np.intp)
-        """`(images,)`: the position in the table of each image's row, ascending."""
-        self._numbers = table.rows
-        distinct = list(dict.fromkeys(frames))
-        sizes = np.array([self._bytes(frame) for frame in distinct])
-        room = sizes.cumsum() <= options.cache_mb * 2**20
-        self._kept = {frame for frame, kept in zip(distinct, room, strict=True) if kept}
-        self._of = frames
-        decoded = _side_by_side(self._decode_or_fault, distinct, "reading images")
-        raise_faults(
-            table.source,
-            [
-                f"row {table.rows[row]}: {spelled(frame.path)} {fault}"
-                for row, frame in zip(rows, frames, strict=True)
-                if isinstance(fault := decoded[frame], str)
-            ],
-        )
-        self._decoded = {f: found for f, found in decoded.items() if isinstance(found, _Decoded)}
-        self.factors = np.array([self._decoded[frame].factor for frame in frames])
+        """Of each distinct frame its pixels; and what its `Seen` will be, as `_geometry_of` it."""
+        heights, widths, factors, padded = self._geometry[:, :4].T
+        self.factors = factors[self._of]
         """`(images,)`: how many pixels of the network's image are as long as one of the file's is
         wide."""
-        self.pixel_sizes = np.array([self._decoded[frame].pixel_size for frame in frames]).reshape(
-            -1, 2
-        )
+        self.pixel_sizes = self._geometry[self._of, 4:]
         """`(images, 2)`: height and width in mm of the file's pixels, by the file; or NaN."""
-        self.shapes = np.array([self._decoded[frame].shape for frame in frames]).reshape(-1, 2)
+        self.shapes = self._geometry[self._of, :2].astype(np.intp)
         """`(images, 2)`: height and width."""
-        self.smaller = np.array([self._decoded[frame].padded for frame in frames], dtype=np.bool_)
-        """`(images,)`: whether it was smaller than a crop, and is mirrored at its edges."""
-
-    @property
-    def in_memory(self) -> bool:
+        self.smaller = padded[self._of].astype(np.bool_)
+        """`(images,)`: whether it is smaller than a crop, and is mirrored at its edges."""
+        room = (2 * options.channels * heights * widths).cumsum() <= options.cache_mb * 2**20
+        self.in_memory = bool(room.all())
         """Whether no image needs decoding again."""
-        return len(self._decoded) == len(self._kept)
+        self._faults = {
+            frame: headers.faults[file]
+            for frame, file in enumerate(self._files.tolist())
+            if file in headers.faults
+        }
+        self._kept: dict[int, Tensor] = {}
+        self._checked = self._decode_some(room)
+        self.lost = np.isin(self._of, list(self._faults))
+        """`(images,)`: whether it cannot be read, as the start has found."""
+        self._settle(left_out)
 
     def __len__(self) -> int:
         return len(self._of)
 
     def __getitem__(self, index: int) -> Tensor:
+        """Raises `finecorr.data.left_out.Unreadable` if it cannot be read."""
         return unpacked(self._packed(index))
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Of the image, whether or not it can be read."""
+        return self.options.channels, *self.shapes[index].tolist()
 
     def crop(self, index: int, place: tuple[int, int]) -> Tensor:
         """A crop of an image, by its top and left."""
         (top, left), (height, width) = place, self.options.crop_size
         return unpacked(self._packed(index)[:, top : top + height, left : left + width])
 
-    def _packed(self, index: int) -> Tensor:
-        frame = self._of[index]
-        kept = self._decoded[frame].image
-        if kept is not None:
-            return kept
-        try:
-            return self._decode(frame)[0]
-        except Exception as error:  # whatever its reader raises: it could be read at the start
-            row = self._numbers[self.rows[index]]
-            raise Stopped(
-                f"{self._source}: row {row}: {spelled(frame.path)} has changed since the start: it "
-                f"{pictures.fault_of(error)}"
-            ) from error
-
     def of_row(self, row: int) -> int:
         """The first image of a row."""
         return int(np.searchsorted(self.rows, row))
 
-    def _frames(self, table: ImageTable) -> tuple[list[int], list[_Frame], list[str]]:
-        """The images of each row: the position of the row, and what is decoded; and faults."""
-        rows: list[int] = []
-        frames: list[_Frame] = []
-        faults = []
-        for row, paths in enumerate(table.images):
-            for path in paths:
-                header = self._headers[path]
-                try:
-                    if isinstance(header, str):
-                        raise InputError(header)
-                    chosen = frames_of(header, table.frame(row), all_frames=table.all_frames)
-                except InputError as fault:
-                    faults.append(f"row {table.rows[row]}: {spelled(path)} {fault}")
-                    continue
-                frames += [_Frame(path, number) for number in chosen]
-                rows += [row] * len(chosen)
-        return rows, frames, faults
-
-    def _header(self, path: Path) -> Header | str:
-        # Readers raise what they like on a broken file, and none of it should end the others.
+    def _packed(self, index: int) -> Tensor:
+        frame = int(self._of[index])
+        if frame in self._kept:
+            return self._kept[frame]
+        if frame in self._faults:
+            raise Unreadable(self._source, self._lost(index, self._faults[frame]))
         try:
-            return checked_header(path, self.options.max_megapixels)
+            return self._decode(frame)
+        except Exception as error:  # whatever its reader raises
+            lost = self._lost(index, pictures.fault_of(error))
+            raise Unreadable(self._source, lost) from error
+
+    def _lost(self, index: int, reason: str) -> Lost:
+        frame = int(self._of[index])
+        row = int(self._numbers[self.rows[index]])
+        return Lost(self._frame(frame), reason, row, frame in self._checked)
+
+    def _frame(self, frame: int) -> Frame:
+        return Frame(self._paths[self._files[frame]], int(self._frame_numbers[frame]))
+
+    def _decode_some(self, room: NDArray[np.bool_]) -> set[int]:
+        """Those for which there is room, and of the others a sample; which of them can be read."""
+        rest = np.flatnonzero(~room)
+        chosen = np.linspace(0, len(rest) - 1, min(len(rest), SAMPLE)).round().astype(np.intp)
+        wanted = [*np.flatnonzero(room).tolist(), *rest[chosen].tolist()]
+        wanted = [frame for frame in wanted if frame not in self._faults]
+        results = _side_by_side(self._decode_or_fault, wanted, "reading images")
+        for frame, found in zip(wanted, results, strict=True):
+            if isinstance(found, str):
+                self._faults[frame] = found
+            elif room[frame]:
+                self._kept[frame] = found
+        return set(wanted) - self._faults.keys()
+
+    def _settle(self, left_out: LeftOut | None) -> None:
+        """Leaves out what cannot be read, or raises an InputError that names all of it."""
+        if not self._faults:
+            return
+        images = np.flatnonzero(self.lost)
+        every = [self._lost(index, self._faults[self._of[index]]) for index in images.tolist()]
+        frames = {lost.frame for lost in every} - (left_out.found.keys() if left_out else set())
+        if left_out is not None and len(left_out) + len(frames) <= left_out.most:
+            left_out.add(every)
+            return
+        remedy = "these rows"
+        if left_out is not None:
+            remedy += f", or leave them out (--tolerate {len(left_out) + len(frames)})"
+        raise_faults(self._source, [str(lost) for lost in every], remedy)
+
+    def _decode(self, frame: int) -> Tensor:
+        with self._turn(int(self._pixels[frame])):
+            found = seen(pictures.read(*self._frame(frame)), self.options)
+        if not np.array_equal(_geometry_of(found), self._geometry[frame], equal_nan=True):
+            raise ValueError("its pixels are not of the size that its header said at the start")
+        return found.image
+
+    def _decode_or_fault(self, frame: int) -> Tensor | str:
+        try:
+            return self._decode(frame)
         except Exception as error:
             return pictures.fault_of(error)
 
-    def _bytes(self, frame: _Frame) -> int:
-        """What a frame takes in memory, at most."""
-        header, (height, width) = self._headers[frame.path], self.options.size
-        if self.options.view == "crops":
-            assert isinstance(header, Header)
-            # An image may lie on its side.
-            height, width = max(header.height, height), max(header.width, width)
-        return 2 * self.options.channels * height * width
 
-    def _decode(self, frame: _Frame) -> tuple[Tensor, _Decoded]:
-        header = self._headers[frame.path]
-        assert isinstance(header, Header)
-        with self._turn(header.height * header.width):
-            image = seen(pictures.read(*frame), self.options)
-        found = _Decoded(None, image.shape, image.padded, image.factor, image.pixel_size)
-        return image.image, found
+class _Headers:
+    """What files say before they are decoded, of very many in little memory."""
 
-    def _decode_or_fault(self, frame: _Frame) -> _Decoded | str:
+    def __init__(self, paths: Sequence[Path], options: ImageOptions) -> None:
+        self.faults: dict[int, str] = {}
+        """Why a file cannot be read."""
+        # As large as it should be, what cannot be read has a place.
+        stand_in = (Shape(*options.size),)
+        alike: dict[tuple[Shape, ...], tuple[Shape, ...]] = {}
+        self._shapes: list[tuple[Shape, ...]] = []
+        self.frames = np.full(len(paths), -1)
+        """`(files,)`: how many each has; -1 where nobody knows."""
+
+        def read(path: Path) -> Header | str:
+            # Readers raise what they like on a broken file, and none of it should end the others.
+            try:
+                return checked_header(path, options.max_megapixels)
+            except Exception as error:
+                return pictures.fault_of(error)
+
+        for file, header in enumerate(_side_by_side(read, paths, "reading headers")):
+            shapes: tuple[Shape, ...] = stand_in
+            if isinstance(header, str):
+                self.faults[file] = header
+            else:
+                self.frames[file], shapes = header.frames, tuple(header.shapes)
+            self._shapes.append(alike.setdefault(shapes, shapes))
+
+    def shape(self, file: int, frame: int) -> Shape:
+        shapes = self._shapes[file]
+        return shapes[frame if len(shapes) > 1 else 0]
+
+
+def _frames(
+    table: ImageTable, paths: Sequence[Path], headers: _Headers
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Of each image the position of its row, its file and its frame.
+
+    Raises:
+        InputError: there is no such frame, or nothing says which of several.
+    """
+    place = {path: file for file, path in enumerate(paths)}
+    counts = np.fromiter(map(len, table.images), np.intp, len(table))
+    every = chain.from_iterable(table.images)
+    files = np.fromiter(map(place.__getitem__, every), np.intp, counts.sum())
+    rows = np.arange(len(table)).repeat(counts)
+    named = np.full(len(rows), -1) if table.frames is None else table.frames[rows]
+    held = headers.frames[files]
+    several = (named < 0) & (held > 1)
+    wrong = (held >= 0) & (named >= held) | (several & (not table.all_frames))
+    faults = []
+    for image in np.flatnonzero(wrong).tolist():
         try:
-            image, found = self._decode(frame)
-        except Exception as error:
-            return pictures.fault_of(error)
-        return found._replace(image=image) if frame in self._kept else found
+            header = Header((), int(held[image]))
+            frames_of(header, table.frame(rows[image]), all_frames=table.all_frames)
+        except InputError as fault:
+            path = paths[files[image]]
+            faults.append(f"row {table.rows[rows[image]]}: {spelled(path)} {fault}")
+    raise_faults(table.source, faults)
+    count = np.where(several, held, 1)
+    within = np.arange(count.sum()) - (count.cumsum() - count).repeat(count)
+    return rows.repeat(count), files.repeat(count), named.clip(0).repeat(count) + within
+
+
+def _distinct(
+    files: NDArray[np.intp], numbers: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """File and number of each frame, once, in the order of the first image that it is; and for each
+    image its place among these."""
+    key = files * (numbers.max(initial=0) + 1) + numbers
+    _, first, of = np.unique(key, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return files[first[order]], numbers[first[order]], place[of]
+
+
+def _geometries(
+    shapes: Iterable[Shape], options: ImageOptions
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each frame the number of its pixels, and what `_geometry_of` its `Seen` will be."""
+    known: dict[Shape, int] = {}
+    of = np.array([known.setdefault(shape, len(known)) for shape in shapes], dtype=np.intp)
+    pixels = np.array([shape.height * shape.width for shape in known])
+    found = [(*geometry(shape, options), *(shape.pixel_size or NO_SIZE)) for shape in known]
+    return pixels[of], np.array(found, dtype=np.float64)[of]
+
+
+def _geometry_of(image: Seen) -> tuple[float, ...]:
+    return (*image.shape, image.factor, image.padded, *image.pixel_size)
 
 
 def note_smaller(source: Path, inputs: Inputs) -> None:
@@ -232,16 +329,19 @@ class _Turn:
         return _Turn, (self._most,)
 
 
-def _side_by_side(
-    work: Callable[[_T], _R], items: Sequence[_T], progress: str | None
-) -> dict[_T, _R]:
-    """The result for each item, by as many threads as the process may use."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        done = pool.map(work, items)
-        hidden = True if progress is None else None  # None: no terminal
-        bar = tqdm(done, progress, len(items), leave=False, unit="image", disable=hidden)
+def _side_by_side(work: Callable[[_T], _R], items: Sequence[_T], progress: str) -> Iterator[_R]:
+    """The results in their order, by as many threads as the process may use."""
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        # None: no terminal
+        tqdm(None, progress, len(items), leave=False, unit="image", disable=None) as bar,
+    ):
         try:
-            return dict(zip(items, bar, strict=True))
+            # All at once, those of a million would be gigabytes of tasks.
+            for start in range(0, len(items), _AT_ONCE):
+                for result in pool.map(work, items[start : start + _AT_ONCE]):
+                    bar.update()
+                    yield result
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all of them
             raise

@@ -34,6 +34,7 @@ def pixel_sizes(table: ImageTable, images: Inputs) -> NDArray[np.float64]:
     ratio = images.pixel_sizes / by_table[:, None]
     differ = np.flatnonzero((np.abs(ratio - 1) > _SAME).any(axis=1))
     filled = np.isnan(by_table) & ~np.isnan(by_file)
+    unknown = np.isnan(by_table) & np.isnan(by_file) & ~images.lost
     both = int((~np.isnan(ratio[:, 0])).sum())
     if filled.any() and not np.isnan(by_table).all() and (both == 0 or len(differ)):
         raise InputError(
@@ -54,7 +55,7 @@ def pixel_sizes(table: ImageTable, images: Inputs) -> NDArray[np.float64]:
         [
             f"row {table.rows[row]}: {table.names[row]} has no pixel size: neither its file nor "
             "the table says it"
-            for row in dict.fromkeys(images.rows[np.isnan(sizes)])
+            for row in dict.fromkeys(images.rows[unknown])
         ],
         "these rows, or say it with --pixel-size-column (for predict, with --pixel-size)",
     )

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
 
 from finecorr.data.crops import GridCrops, WholeImages, crops_of
-from finecorr.data.dataset import Batch, ImageDataset
+from finecorr.data.dataset import Batch, ImageDataset, joined
 
 
 class Steps(Sampler[list[Any]]):
@@ -69,5 +69,6 @@ def loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=None if batch_size is None else joined,
         **options,
     )

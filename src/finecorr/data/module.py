@@ -11,7 +11,13 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Subset
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.crops import RandomCrops, WithEpoch, crops_of
 from finecorr.data.dataset import Batch, ImageDataset
+from finecorr.data.images import Images
+from finecorr.data.left_out import Unreadable
 from finecorr.data.loading import Steps, loader, prediction_loader
+from finecorr.errors import Stopped
+
+_SAMPLE = 512
+"""Of training images, for the mean and standard deviation of their pixels."""
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -65,12 +71,23 @@ class ImageDataModule(L.LightningDataModule):
         return self.dataset.targets[self.indices["train"]]
 
     def training_intensity(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel, over the pixels of the training images."""
+        """Mean and standard deviation of each channel, over the pixels of the training images, or
+        of a sample of them where not all images are in memory."""
+        images, chosen = self.dataset.images, self.indices["train"]
+        if isinstance(images, Images) and not images.in_memory:
+            places = np.linspace(0, len(chosen) - 1, min(len(chosen), _SAMPLE))
+            chosen = [chosen[place] for place in places.round().astype(int)]
         sums, squares, count = torch.zeros(()), torch.zeros(()), 0
-        for index in self.indices["train"]:
-            pixels = self.dataset.images[index].double().flatten(1)
+        for index in chosen:
+            try:
+                pixels = images[index].double().flatten(1)
+            except Unreadable as error:
+                self.dataset.left_out.add([error.lost])
+                continue
             sums, squares = sums + pixels.sum(1), squares + pixels.square().sum(1)
             count += pixels.shape[1]
+        if count == 0:
+            raise Stopped(f"no image of a sample of {len(chosen)} can be read")
         mean = sums / count
         # Where all are black, there is nothing to divide by.
         std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()

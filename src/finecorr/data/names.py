@@ -59,10 +59,21 @@ def find_file(root: Path, name: str) -> Path | None:
 
 def real_paths(paths: Iterable[Path]) -> dict[Path, str]:
     """For each path the file that it leads to, whatever links and dots are in it."""
-    return {path: _real(path) for path in set(paths)}
+    folders: dict[str, str] = {}
+    found = {}
+    for path in set(paths):
+        folder, name = os.path.split(path)
+        # Of a million files, each folder is looked up once.
+        if name in ("", ".", "..") or os.path.islink(path):  # noqa: PTH114
+            found[path] = _real(path)
+            continue
+        if folder not in folders:
+            folders[folder] = _real(folder)
+        found[path] = os.path.join(folders[folder], name)  # noqa: PTH118
+    return found
 
 
-def _real(path: Path) -> str:
+def _real(path: str | Path) -> str:
     try:
         return os.path.realpath(path)
     except ValueError:  # A name with a NUL leads nowhere.
@@ -89,7 +100,7 @@ def subjects_of_rows(
     row's first file; an empty one, or two in a row, are added to the faults."""
     if column is not None:
         return names_in(frame, column, "a subject", faults)
-    places = [f"row {row}" for row in frame.rows]
+    places = [] if pattern is None else [f"row {row}" for row in frame.rows]
     of_column = []
     for files in zip(*images, strict=True):
         found, missing = subjects(files, places, pattern)

@@ -225,7 +225,13 @@ class ImageOptions:
             "time have together no more"
         },
     )
-    cache_mb: int = field(default=4096, metadata={"help": "megabytes of memory for decoded images"})
+    cache_mb: int = field(
+        default=4096,
+        metadata={
+            "help": "megabytes of memory for decoded images; those that fit are decoded at the "
+            "start, and the others when they are needed"
+        },
+    )
 
     def check(self) -> None:
         """Raises InputError if an option is out of its range."""

@@ -78,18 +78,25 @@ def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tupl
     Returns:
         `(channels, *size)`, and how many of its pixels are as long as one of `image` is wide.
     """
-    height, width = image.shape[1:]
-    tall = height * aspect
-    factor = min(size[0] / tall, size[1] / width)
-    inner = (max(round(tall * factor), 1), max(round(width * factor), 1))
+    inner, factor = fitting(image.shape[1], image.shape[2], size, aspect)
     resized = torch.nn.functional.interpolate(
         image[None], size=inner, mode="bilinear", antialias=True, align_corners=False
     )[0]
     top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
     padding = (left, size[1] - inner[1] - left, top, size[0] - inner[0] - top)
-    # Whole pixels stretch the two axes a little differently: a length at any angle sees the mean.
-    factor = (inner[0] / tall * inner[1] / width) ** 0.5
     return torch.nn.functional.pad(resized, padding), factor
+
+
+def fitting(
+    height: int, width: int, size: tuple[int, int], aspect: float = 1.0
+) -> tuple[tuple[int, int], float]:
+    """How an image is resized to fit into `size`: its height and width then, and how many of its
+    pixels are as long as one of the file's is wide. `aspect` as for `fit_image`."""
+    tall = height * aspect
+    factor = min(size[0] / tall, size[1] / width)
+    inner = (max(round(tall * factor), 1), max(round(width * factor), 1))
+    # Whole pixels stretch the two axes a little differently: a length at any angle sees the mean.
+    return inner, (inner[0] / tall * inner[1] / width) ** 0.5
 
 
 def padded(image: Tensor, size: tuple[int, int]) -> Tensor:

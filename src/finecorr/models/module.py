@@ -210,10 +210,10 @@ def _validation(prediction: NDArray[np.float64], target: NDArray[np.float64]) ->
         known = np.isfinite(truth)
         guess, truth = guess[known], truth[known]
         # A constant prediction ranks nothing, and must not look better than a wrong ranking.
-        constant = guess.min() == guess.max()
+        constant = len(guess) == 0 or guess.min() == guess.max()
         srcc.append(-1.0 if constant else stats.spearmanr(guess, truth).statistic)
         plcc.append(-1.0 if constant else stats.pearsonr(guess, truth).statistic)
-        mae.append(np.abs(guess - truth).mean())
+        mae.append(np.abs(guess - truth).mean() if len(guess) else np.nan)
     return {
         "validation_SRCC": float(np.mean(srcc)),
         "validation_PLCC": float(np.mean(plcc)),

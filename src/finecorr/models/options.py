@@ -118,6 +118,13 @@ class TrainingOptions:
     loading_workers: int = field(
         default=0, metadata={"help": "processes that load images which do not fit into memory"}
     )
+    tolerate: int = field(
+        default=0,
+        metadata={
+            "help": "images that cannot be read and are left out, before it stops; the run lists "
+            "them in left_out.csv"
+        },
+    )
     devices: int = field(
         default=1,
         metadata={
@@ -151,6 +158,7 @@ class TrainingOptions:
             ("patience", 0, _MOST),
             ("seed", 0, MAX_SEED),
             ("loading_workers", 0, _MOST_WORKERS),
+            ("tolerate", 0, _MOST),
             ("devices", 1, _MOST_WORKERS),
             ("num_nodes", 1, _MOST_WORKERS),
         ):

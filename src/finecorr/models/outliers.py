@@ -57,10 +57,14 @@ class OutlierCount(L.Callback):
         if "label_weight" not in outputs:  # The step was skipped.
             return
         weight, (set_aside, total, epochs) = outputs["label_weight"], self._own
+        row = batch["row"]
+        if "lost" in batch:
+            there = ~torch.isin(batch["index"], torch.tensor([*batch["lost"]]).to(row))
+            weight, row = weight[there], row[there]
         # A row may have several images in a batch.
-        set_aside.index_add_(0, batch["row"], (weight < SET_ASIDE).long())
-        total.index_add_(0, batch["row"], weight.to(total.dtype))
-        epochs.index_add_(0, batch["row"], torch.ones_like(batch["row"]))
+        set_aside.index_add_(0, row, (weight < SET_ASIDE).long())
+        total.index_add_(0, row, weight.to(total.dtype))
+        epochs.index_add_(0, row, torch.ones_like(row))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         of_all = [trainer.strategy.reduce(own, reduce_op="sum").cpu() for own in self._own]

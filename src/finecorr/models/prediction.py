@@ -12,6 +12,7 @@ from torch import Tensor
 
 from finecorr import functional
 from finecorr.data.dataset import ImageDataset
+from finecorr.data.left_out import Lost
 from finecorr.data.loading import prediction_loader
 from finecorr.errors import InputError
 from finecorr.models.place import ALONE, Place
@@ -28,7 +29,8 @@ def predict(
     place: Place = ALONE,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """`(rows,)` and `(rows, targets)`: the positions in the table of the images' rows, ascending,
-    and predictions for them in the table's unit; of several images of a row, the mean.
+    and predictions for them in the table's unit; of several images of a row, the mean. A row with
+    an image that cannot be read is left out.
 
     Args:
         regressor: the model.
@@ -41,7 +43,9 @@ def predict(
     """
     indices = range(len(dataset)) if indices is None else indices
     outputs = _outputs(regressor, dataset, indices, place)
-    rows, predictions = _means(dataset.rows[outputs.indices], outputs.predictions)
+    lost = dataset.rows[[*np.flatnonzero(dataset.images.lost).tolist(), *outputs.lost]]
+    whole = ~np.isin(dataset.rows[outputs.indices], lost)
+    rows, predictions = _means(dataset.rows[outputs.indices[whole]], outputs.predictions[whole])
     if not np.isfinite(predictions).all():
         raise InputError(
             f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
@@ -60,7 +64,7 @@ def features(
         image = batch["image"]
         return [image if image.ndim == 2 else regressor.features(image)]
 
-    index, found = _each(regressor, dataset, indices, place, of, [regressor.feature_count])
+    index, found = _each(regressor, dataset, indices, place, of, [regressor.feature_count])[0]
     return _means(index, found)
 
 
@@ -71,9 +75,9 @@ def calibrate(
     bias."""
     outputs = _outputs(regressor, dataset, indices, place)
     scores = torch.from_numpy(outputs.scores)
-    target = regressor.standardised(torch.from_numpy(dataset.targets[indices]))
+    target = regressor.standardised(torch.from_numpy(dataset.targets[outputs.indices]))
     weights = dataset.weights
-    weight = None if weights is None else torch.from_numpy(weights[indices])
+    weight = None if weights is None else torch.from_numpy(weights[outputs.indices])
     believed = torch.ones_like(target)
     for _ in range(_CALIBRATION_STEPS):
         both = believed if weight is None else believed * weight[:, None]
@@ -82,7 +86,7 @@ def calibrate(
 
 
 class _Outputs(NamedTuple):
-    """What the model makes of each image."""
+    """What the model makes of each image that can be read."""
 
     indices: NDArray[np.intp]
     """`(images,)`: their positions in the data set, ascending."""
@@ -90,6 +94,8 @@ class _Outputs(NamedTuple):
     """`(images, targets)`, in the table's unit."""
     scores: NDArray[np.float64]
     """`(images, targets)`"""
+    lost: list[int]
+    """The positions of those that cannot be read."""
 
 
 def _outputs(
@@ -102,9 +108,9 @@ def _outputs(
         return [regressor.in_unit(scores) * batch["unit"], scores]
 
     widths = [regressor.architecture.targets] * 2
-    index, predictions, scores = _each(regressor, dataset, indices, place, of, widths)
+    (index, predictions, scores), lost = _each(regressor, dataset, indices, place, of, widths)
     images, mean_predictions = _means(index, predictions)
-    return _Outputs(images, mean_predictions, _means(index, scores)[1])
+    return _Outputs(images, mean_predictions, _means(index, scores)[1], lost)
 
 
 def _each(
@@ -114,22 +120,32 @@ def _each(
     place: Place,
     of: Callable[[dict[str, Tensor]], list[Tensor]],
     widths: Sequence[int],
-) -> list[NDArray[Any]]:
+) -> tuple[list[NDArray[Any]], list[int]]:
     """The positions of the images of all processes, and what `of` makes of their batches,
-    `(n, width)` each."""
+    `(n, width)` each; and the positions of those that cannot be read."""
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     training = regressor.training
     regressor.to(device).eval()
     found, own = [], place.share(indices)
+    lost: dict[int, Lost] = {}
     with torch.inference_mode():
         for batch in prediction_loader(dataset, own, _BATCH) if own else ():
+            new = batch.pop("lost", {})
+            dataset.left_out.add(new.values())
+            lost |= new
             given = {name: values.to(device) for name, values in batch.items()}
             found.append([part.cpu().numpy() for part in (given["index"], *of(given))])
     regressor.cpu().train(training)
     found.append([np.empty(0, np.intp), *(np.empty((0, width), np.float32) for width in widths)])
-    parts = [part for process in place.gathered(found) for part in process]
+    gathered = place.gathered((found, lost))
+    parts = [part for process, _ in gathered for part in process]
+    of_all = {index: one for _, those in gathered for index, one in those.items()}
+    with place.the_same_in_all():
+        dataset.left_out.add(of_all.values())
     index, *values = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return [index, *(column.astype(np.float64) for column in values)]
+    there = ~np.isin(index, [*of_all])
+    values = [column[there].astype(np.float64) for column in values]
+    return [index[there], *values], sorted(of_all)
 
 
 def _means(

@@ -23,6 +23,7 @@ from finecorr.errors import InputError, InputWarning, Interrupted
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles
 from finecorr.models.ended import stopped_by
+from finecorr.models.leaving_out import LeavingOut
 from finecorr.models.module import Diverged, RegressionModule
 from finecorr.models.networks.weights import load_weights
 from finecorr.models.options import TrainingOptions
@@ -124,8 +125,8 @@ def train(
     Raises:
         Interrupted: Ctrl-C; a training with `resume` goes on from the last whole epoch.
         InputError: it diverged.
-        finecorr.errors.Stopped: an image can no longer be read, or a process that loads images was
-            killed; it goes on as after Ctrl-C.
+        finecorr.errors.Stopped: more images than `tolerate` cannot be read, or a process that loads
+            images was killed; it goes on as after Ctrl-C.
         OSError: what the system refuses, as where a disk is full; it goes on in the same way.
     """
     regressor.standardise_targets(data.training_targets())
@@ -154,7 +155,8 @@ def train(
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
     stop = StopBetweenSteps()
-    callbacks: list[L.Callback] = [last, stop, _ProgressBar(options.loss)]
+    leaving_out = LeavingOut(data.dataset.left_out, folder, place)
+    callbacks: list[L.Callback] = [last, stop, leaving_out, _ProgressBar(options.loss)]
     outliers = None
     if module.loss.weighs_labels:
         outliers = OutlierCount(data.dataset.table_rows, regressor.architecture.targets)
@@ -202,10 +204,6 @@ def train(
         except Diverged:
             with place.the_same_in_all():
                 raise
-        except InputError as error:
-            # A process that loads images hands its error on with its traceback before it.
-            said = re.split(r"errors\.(?:InputError|Stopped): ", str(error))[-1].strip()
-            raise type(error)(said) from error
         except RuntimeError as error:
             if (stopped := stopped_by(error)) is not None:
                 raise stopped from error
@@ -213,7 +211,7 @@ def train(
         except (KeyboardInterrupt, SystemExit) as end:
             # Lightning ends the process on Ctrl-C.
             if not place.leads:
-                raise SystemExit from end
+                raise SystemExit(getattr(end, "code", None)) from end
             raise Interrupted from end
         if module.skipped and place.leads:
             warnings.warn(

@@ -34,6 +34,8 @@ def validated(
     if not validation:
         return Validation(), novelty
     rows, predictions = prediction.predict(regressor, dataset, validation, place)
+    if not len(rows):
+        return Validation(), novelty
     truth, groups = table.targets[rows], table.groups[rows]
     names, member = np.unique(groups, return_inverse=True)
 
@@ -45,8 +47,9 @@ def validated(
     distances = None
     if novelty is not None:
         images, features = prediction.features(regressor, dataset, validation, place)
-        of_image = novelty(torch.from_numpy(features)).numpy()
-        distances = _largest(dataset.rows[images], of_image, groups)
+        whole = np.isin(dataset.rows[images], rows)  # without rows that are left out
+        of_image = novelty(torch.from_numpy(features[whole])).numpy()
+        distances = _largest(dataset.rows[images[whole]], of_image, groups)
     return (
         Validation(
             tuple(calibration(errors, groups) for errors in of_rows.T),

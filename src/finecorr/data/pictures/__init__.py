@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from finecorr.data.pictures import raster
-from finecorr.data.pictures.picture import Header, Picture
+from finecorr.data.pictures.picture import Header, Picture, Shape
 
 __all__ = [
     "DICOM_SUFFIXES",
     "SUFFIXES",
     "Header",
     "Picture",
+    "Shape",
     "check_size",
     "fault_of",
     "header",
@@ -66,9 +67,10 @@ def check_size(header: Header, megapixels: float) -> None:
     """Raises ValueError if there is no frame, or one has more pixels than that."""
     if header.frames < 1:
         raise ValueError(f"it says that it has {header.frames} frames")
-    if header.height * header.width > megapixels * 1e6:
+    largest = header.largest
+    if largest.height * largest.width > megapixels * 1e6:
         raise ValueError(
-            f"it has {header.width} x {header.height} pixels, more than --max-megapixels "
+            f"it has {largest.width} x {largest.height} pixels, more than --max-megapixels "
             f"{megapixels:g} allows"
         )
 

@@ -13,10 +13,12 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.pixels.utils import pixel_array
 
 from finecorr.data.pictures import DICOM_SUFFIXES
-from finecorr.data.pictures.picture import Header, Picture, Values
+from finecorr.data.pictures.picture import Header, Picture, Shape, Values
 
 _CENTIMETRE, _TWO_DIMENSIONAL = 3, 1  # as regions of ultrasound name them
 _SAME = 1e-3
+_SHARED, _SINGLE = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+_SIZES = ("PixelSpacing", "PixelAspectRatio", "SequenceOfUltrasoundRegions")
 
 
 def has_pixels(path: Path) -> bool:
@@ -33,7 +35,7 @@ def header(path: Path) -> Header:
     frames = 1 if frames is None else int(frames)
     if frames > path.stat().st_size:
         raise ValueError(f"it says that it has {frames} frames, and is too short for them")
-    return Header(int(dataset.Rows), int(dataset.Columns), frames)
+    return Header(_shapes(dataset, frames), frames)
 
 
 def read(path: Path, frame: int) -> Picture:
@@ -66,14 +68,22 @@ def _dataset(path: Path) -> Dataset:
 
 def _of_frame(dataset: Dataset, frame: int) -> Dataset:
     """What is said of all frames, or of this one, where a file of one frame says it."""
-    shared, single = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-    groups = [*dataset.get(shared, [])[:1], *dataset.get(single, [])[frame : frame + 1]]
+    groups = _groups(dataset, frame)
     if not groups:
         return dataset
-    flat = Dataset()
-    flat.update(dataset)
+    flat = _with_groups(dataset, groups)
     flat.file_meta = dataset.file_meta
     flat.set_original_encoding(*dataset.original_encoding)
+    return flat
+
+
+def _groups(dataset: Dataset, frame: int) -> list[Dataset]:
+    return [*dataset.get(_SHARED, [])[:1], *dataset.get(_SINGLE, [])[frame : frame + 1]]
+
+
+def _with_groups(dataset: Dataset, groups: list[Dataset]) -> Dataset:
+    flat = Dataset()
+    flat.update(dataset)
     for group in groups:
         for element in group:
             if element.VR == "SQ" and element.value:
@@ -81,19 +91,40 @@ def _of_frame(dataset: Dataset, frame: int) -> Dataset:
     return flat
 
 
+def _shapes(dataset: Dataset, frames: int) -> list[Shape]:
+    """Of each frame, or the one that all have."""
+    said = Dataset()
+    said.update({dataset[name].tag: dataset[name] for name in _SIZES if name in dataset})
+    # Of those beyond the last that says something of itself, one is as the other.
+    own = min(len(dataset.get(_SINGLE, [])) + 1, max(frames, 1))
+    shapes = []
+    for frame in range(own):
+        size, aspect = _pixel(_with_groups(said, _groups(dataset, frame)))
+        shapes.append(Shape(int(dataset.Rows), int(dataset.Columns), size, aspect))
+    if len(set(shapes)) == 1:
+        return shapes[:1]
+    return shapes + shapes[-1:] * (frames - own)
+
+
 def _picture(
     dataset: Dataset, values: Values, limits: tuple[float | None, float | None], **said: Any
 ) -> Picture:
-    size = _pixel_size(dataset)
-    ratio = [float(side) for side in dataset.get("PixelAspectRatio") or (1, 1)]
-    aspect = ratio[0] / ratio[1] if min(ratio) > 0 else 1.0
+    size, aspect = _pixel(dataset)
     return Picture(
         values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0),
         *limits,
         pixel_size=size,
-        aspect=aspect if size is None else size[0] / size[1],
+        aspect=aspect,
         **said,
     )
+
+
+def _pixel(dataset: Dataset) -> tuple[tuple[float, float] | None, float]:
+    """Height and width of a pixel in mm, if that is known, and its height in its width."""
+    size = _pixel_size(dataset)
+    ratio = [float(side) for side in dataset.get("PixelAspectRatio") or (1, 1)]
+    aspect = ratio[0] / ratio[1] if min(ratio) > 0 else 1.0
+    return size, aspect if size is None else size[0] / size[1]
 
 
 def _in_unit(dataset: Dataset, stored: Values) -> tuple[Values, float | None, float | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,35 @@ from numpy.typing import NDArray
 Values = NDArray[Any]
 
 
+class Shape(NamedTuple):
+    """Of a frame before it is decoded: what its `Picture` will say."""
+
+    height: int
+    """Upright."""
+    width: int
+    pixel_size: tuple[float, float] | None = None
+    """Height and width of a pixel in mm."""
+    aspect: float = 1.0
+    """Height of a pixel, in its width."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says before it is decoded."""
 
-    height: int
-    width: int
+    shapes: Sequence[Shape]
+    """Of each frame, or the one that all have."""
     frames: int
     """How many pictures it holds: pages of a TIFF, images of a GIF, frames of a DICOM."""
+
+    @property
+    def largest(self) -> Shape:
+        """That of the frame with the most pixels."""
+        return max(self.shapes, key=lambda shape: math.prod(shape[:2]))
+
+    def shape(self, frame: int) -> Shape:
+        """Of one frame, from 0."""
+        return self.shapes[frame if len(self.shapes) > 1 else 0]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from finecorr.data.pictures.picture import Header, Picture, Values
+from finecorr.data.pictures.picture import Header, Picture, Shape, Values
 
 # All that is opened is on these lists: others of Pillow's start programs (Ghostscript for EPS) or
 # read what no picture needs.
@@ -31,6 +31,11 @@ Image.MAX_IMAGE_PIXELS = None
 
 _PHOTOMETRIC, _SUBFILE, _SAMPLE_FORMAT, _BITS = 262, 254, 339, 258
 _WHITE_IS_ZERO, _REDUCED, _UNSIGNED, _SIGNED = 0, 1, 1, 2
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_CHUNKS = 8
+"""Bytes that a PNG begins with, before its chunks."""
+_SAYS_MORE = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks of a PNG that may say how it is turned."""
 
 
 def is_raster(path: Path) -> bool:
@@ -46,12 +51,12 @@ def header(path: Path) -> Header:
     """What the file says before it is decoded."""
     with _open(path) as image:
         pages = _pages(image)
-        sizes = []
+        shapes = []
         for page in pages if image.format == "TIFF" else pages[:1]:  # Others have one size.
             image.seek(page)
-            sizes.append(image.size)
-        width, height = max(sizes, key=math.prod)
-        return Header(height, width, len(pages))
+            width, height = image.size
+            shapes.append(Shape(width, height) if _on_its_side(image) else Shape(height, width))
+        return Header(shapes if len(set(shapes)) > 1 else shapes[:1], len(pages))
 
 
 def read(path: Path, frame: int) -> Picture:
@@ -126,6 +131,32 @@ def _pages(image: Image.Image) -> list[int]:
 
 def _tag(image: Any, tag: int) -> int:
     return int(image.tag_v2.get(tag, 0))
+
+
+def _on_its_side(image: Any) -> bool:
+    """Whether the upright image is as wide as this one is high."""
+    if image.format == "TIFF" and ExifTags.Base.Orientation in image.tag_v2:
+        return False  # Pillow has its size upright.
+    if image.format == "PNG" and not _says_more_later(Path(image.fp.name)):
+        # Its own way is to decode the pixels first.
+        exif = Image.Image.getexif(image)
+    else:
+        exif = image.getexif()
+    return exif.get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+
+
+def _says_more_later(path: Path) -> bool:
+    """Whether a PNG says something of itself after its pixels."""
+    pixels = False
+    with path.open("rb", buffering=0) as file:  # of which next to nothing is read
+        place = file.seek(_CHUNKS)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels and kind in _SAYS_MORE:
+                return True
+            pixels |= kind == b"IDAT"
+            place = file.seek(place + 12 + length)
+    return False
 
 
 def _plain(image: Image.Image) -> Image.Image:
