@@ -33,7 +33,9 @@ def header(path: Path) -> Header:
     frames = 1 if frames is None else int(frames)
     if frames > path.stat().st_size:
         raise ValueError(f"it says that it has {frames} frames, and is too short for them")
-    return Header(int(dataset.Rows), int(dataset.Columns), frames)
+    bits = int(dataset.get("BitsStored") or 0)
+    size = _pixel_size(_of_frame(dataset, 0))
+    return Header(int(dataset.Rows), int(dataset.Columns), frames, "DICOM", bits, size)
 
 
 def read(path: Path, frame: int) -> Picture:

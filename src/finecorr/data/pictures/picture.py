@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,12 @@ class Header:
     width: int
     frames: int
     """How many pictures it holds: pages of a TIFF, images of a GIF, frames of a DICOM."""
+    format: str = field(default="", compare=False)
+    """PNG, DICOM ..."""
+    bits: int = field(default=0, compare=False)
+    """Of a value, as it is stored."""
+    pixel_size: tuple[float, float] | None = field(default=None, compare=False)
+    """Height and width of a pixel of the first frame in mm."""
 
 
 @dataclass(frozen=True)

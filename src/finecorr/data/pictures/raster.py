@@ -51,7 +51,9 @@ def header(path: Path) -> Header:
             image.seek(page)
             sizes.append(image.size)
         width, height = max(sizes, key=math.prod)
-        return Header(height, width, len(pages))
+        wide = {"1": 1, "I": 32, "F": 32}
+        bits = 16 if image.mode.startswith("I;16") else wide.get(image.mode, 8)
+        return Header(height, width, len(pages), image.format or "", bits)
 
 
 def read(path: Path, frame: int) -> Picture:
