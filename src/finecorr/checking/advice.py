@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finecorr.checking.files import Read
-from finecorr.checking.findings import Finding, Section, refusals, some
+from finecorr.checking.findings import Finding, Section, some
 from finecorr.data.lengths import pixel_sizes
 from finecorr.data.options import ImageOptions, TableOptions, name_and_unit
 from finecorr.data.table import ImageTable
@@ -64,9 +64,7 @@ def give_advice(
     return Section("Advice", [*lines, *more], [*found, *of_shapes])
 
 
-def _steps(
-    table: ImageTable, splits: NDArray[np.str_], training: TrainingOptions
-) -> list[Finding]:
+def _steps(table: ImageTable, splits: NDArray[np.str_], training: TrainingOptions) -> list[Finding]:
     rows = (splits == "train") & table.labelled
     images, step = int(rows.sum()), training.step_size
     found = []
@@ -198,7 +196,9 @@ def _shapes(read: Read, images: ImageOptions) -> tuple[list[str], list[Finding]]
         small = int((shapes < images.size).any(axis=1).sum())
         if not small:
             return [], []
-        what = f"{small} of {some(len(shapes), 'file')} are smaller than --crop-size {height} {width}"
+        what = (
+            f"{small} of {some(len(shapes), 'file')} are smaller than --crop-size {height} {width}"
+        )
         return [], [Finding("smaller than a crop", f"{what}: they are mirrored at their edges")]
     factor = float(np.median((shapes / [height, width]).max(axis=1)))
     typical = f"{height} x {width} pixels (--image-size)"

@@ -11,7 +11,7 @@ _HOPEFUL, _AFTER = 0.5, 3
 _MOST = 0.3
 """The largest change of scale, and shift, in halves of a side."""
 _OVERLAP = 0.6
-_AT_ONCE = 2048
+_AT_ONCE = 256
 
 
 def aligned(first: Tensor, second: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def aligned(first: Tensor, second: Tensor) -> Tensor:
         first: `(n, side, side)`.
         second: the same.
     """
-    parts = zip(first.split(_AT_ONCE), second.split(_AT_ONCE), strict=True)
+    parts = zip(torch.split(first, _AT_ONCE), torch.split(second, _AT_ONCE), strict=True)
     found = [_aligned(one, other) for one, other in parts]
     return torch.cat(found) if found else first.new_zeros(0)
 

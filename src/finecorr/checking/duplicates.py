@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,9 +40,7 @@ class Pair(NamedTuple):
     mirrored: bool
 
 
-def look_at_duplicates(
-    table: ImageTable, read: Read, splits: NDArray[np.str_] | None
-) -> Section:
+def look_at_duplicates(table: ImageTable, read: Read, splits: NDArray[np.str_] | None) -> Section:
     """Same files, of all; and pictures that are alike, of those that were decoded.
 
     Args:
@@ -94,9 +92,12 @@ def near_duplicates(pictures: Tensor, groups: NDArray[np.str_]) -> list[Pair]:
     """
     if len(pictures) < 2:
         return []
-    fine = pictures - torch.nn.functional.avg_pool2d(
-        pictures[:, None], _BLUR, 1, _BLUR // 2, count_include_pad=False
-    )[:, 0]
+    fine = (
+        pictures
+        - torch.nn.functional.avg_pool2d(
+            pictures[:, None], _BLUR, 1, _BLUR // 2, count_include_pad=False
+        )[:, 0]
+    )
     coarse = torch.nn.functional.avg_pool2d(pictures[:, None], SIDE // _COARSE)[:, 0]
     number = torch.from_numpy(np.unique(groups, return_inverse=True)[1])
     pairs: dict[tuple[int, int], Pair] = {}
@@ -149,21 +150,22 @@ def _same_files(table: ImageTable) -> list[list[int]]:
         for path in paths:
             if path.is_file():
                 rows[real[path]].add(case)
-    same: list[list[str]] = _equal(list(rows), lambda path: Path(path).stat().st_size)
+    same = _equal(list(rows), lambda path: Path(path).stat().st_size)
     for key in (_ends, _whole):
         same = [part for files in same for part in _equal(files, key)]
     return [sorted({case for file in files for case in rows[file]}) for files in same]
 
 
-def _equal(files: Sequence[str], key: object) -> list[list[str]]:
+def _equal(files: Sequence[str], key: Callable[[str], object]) -> list[list[str]]:
+    """The files with the same key, where there are several."""
     by_key: dict[object, list[str]] = defaultdict(list)
-    for file, value in zip(files, side_by_side(key, files), strict=True):  # type: ignore[arg-type]
+    for file, value in zip(files, side_by_side(key, files), strict=True):
         by_key[value].append(file)
     return [part for part in by_key.values() if len(part) > 1]
 
 
 def _ends(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         begin = file.read(_PART)
         size = file.seek(0, 2)
         file.seek(max(size - _PART, 0))
@@ -171,11 +173,11 @@ def _ends(path: str) -> bytes:
 
 
 def _whole(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _between(cases: Sequence[int], groups: NDArray[np.str_]) -> Iterable[tuple[int, int]]:
+def _between(cases: Sequence[int], groups: NDArray[np.str_]) -> Iterator[tuple[int, int]]:
     """A pair for each further subject."""
     first = cases[0]
     seen = {groups[first]}

@@ -53,8 +53,9 @@ def look_at_intensities(read: Read, options: ImageOptions, pretrained: bool) -> 
             read,
             "--intensity does not fit",
             lambda m: options.intensity != ("image",) and m.high > m.low and m.outside >= _CUT,
-            lambda m: f"{m.outside:.0%} of its pixels become black or white ({m.low:g} to "
-            f"{m.high:g})",
+            lambda m: (
+                f"{m.outside:.0%} of its pixels become black or white ({m.low:g} to {m.high:g})"
+            ),
         ),
         *_turned(read),
         *_odd_colours(read),

@@ -121,8 +121,12 @@ def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
         ends = np.quantile(labels[many], [0.02, 0.98])
         fits = np.mean((back >= ends[0]) & (back <= ends[1])) >= 0.9
         near = abs(ratio / factor - 1) < _NEAR or len(few) <= 3
-        scores = [_scores(labels[few], labels[many], scale) for scale in (np.asarray, np.log)]
-        stands = np.max(scores, axis=0).min() > SUSPICIOUS
+        scales: list[Callable[[Array], Array]] = [np.asarray] if few is high else []
+        # Where labels reach down to 0, as scores do, the logarithm makes outliers.
+        if skew(np.log(labels[many])) > -_SKEWED:
+            scales.append(np.log)
+        scores = [_scores(labels[few], labels[many], scale).min() for scale in scales]
+        stands = max(scores, default=0.0) > SUSPICIOUS
         if fits and near and stands and len(few) <= len(many):
             side = "below" if few is low else "above"
             what = "{:.4g} is about a factor of {} {} the others ({} so): is it in another unit?"

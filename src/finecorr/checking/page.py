@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -115,9 +116,15 @@ def _card(table: ImageTable, finding: Finding, thumbnails: _Thumbnails) -> dict[
         ],
         "row": int(table.rows[cases[0]]),
         "image": table.names[cases[0]],
-        "group": str(table.groups[cases[0]]),
+        "group": _subject(table, cases[0]),
         "what": finding.what,
     }
+
+
+def _subject(table: ImageTable, case: int) -> str | None:
+    """None where each file is its own."""
+    name = str(table.groups[case])
+    return None if name == os.path.realpath(table.images[case][0]) else name
 
 
 def _bars(histogram: Histogram) -> dict[str, Any]:

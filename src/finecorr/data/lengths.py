@@ -20,9 +20,14 @@ _SHOWN = 3
 class Sized(Protocol):
     """What is known of images: see `finecorr.data.images.Images`."""
 
-    rows: NDArray[np.intp]
-    factors: NDArray[np.float64]
-    pixel_sizes: NDArray[np.float64]
+    @property
+    def rows(self) -> NDArray[np.intp]: ...
+
+    @property
+    def factors(self) -> NDArray[np.float64]: ...
+
+    @property
+    def pixel_sizes(self) -> NDArray[np.float64]: ...
 
     def __len__(self) -> int: ...
 
