@@ -86,7 +86,7 @@ def line(rows: int, files: int, kind: str, decoded: bool) -> None:
         found: list[ImageTable] = []
         table_cost = measured(lambda: found.append(read_table(TableOptions(path))))
         (table,) = found
-        split_cost = measured(lambda: split_rows(table, RunOptions(Path(name)), 0))
+        split_cost = measured(lambda: split_rows(table, RunOptions(out=Path(name)), 0))
         measured(lambda: _contents(table, "none"))
         options = ImageOptions(image_size=(64, 96), cache_mb=10**6 if decoded else 0)
         seen: list[Images] = []

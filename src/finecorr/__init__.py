@@ -3,7 +3,8 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from finecorr import functional, losses
-    from finecorr.api import Run, compare, evaluate, train
+    from finecorr.api import Run, check, compare, evaluate, train
+    from finecorr.checking.check import Check
     from finecorr.losses import (
         FineGrainedCorrelationLoss,
         HuberLoss,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "FineGrainedCorrelationLoss",
     "HuberLoss",
     "InPieces",
@@ -29,6 +31,7 @@ __all__ = [
     "RobustPearsonLoss",
     "Run",
     "SimilarityRankLoss",
+    "check",
     "compare",
     "evaluate",
     "functional",
@@ -43,7 +46,8 @@ if not TYPE_CHECKING:
     _ROOMS = {
         **dict.fromkeys(("InPieces", "in_pieces"), "pieces"),
         **dict.fromkeys(("Model", "load"), "trained.model"),
-        **dict.fromkeys(("Run", "compare", "evaluate", "train"), "api"),
+        "Check": "checking.check",
+        **dict.fromkeys(("Run", "check", "compare", "evaluate", "train"), "api"),
     }
 
     def __getattr__(name):

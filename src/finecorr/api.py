@@ -11,13 +11,18 @@ from typing import Any
 
 import pandas as pd
 
+from finecorr.checking.check import Check
+from finecorr.checking.check import check as check_table
+from finecorr.checking.options import CheckOptions
 from finecorr.cli import parsed
 from finecorr.comparison.compare import Comparison
 from finecorr.comparison.compare import compare as compare_losses
 from finecorr.comparison.plan import Data
+from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.evaluating import evaluate as evaluate_run
 from finecorr.flags import COMPARE_OPTIONS, TRAIN_OPTIONS, build, overrides
+from finecorr.models.options import TrainingOptions
 from finecorr.runs import Evaluation
 from finecorr.runs import train as train_run
 from finecorr.trained.model import Model, load
@@ -65,6 +70,21 @@ def train(table: Name, *, out: Name, **flags: Any) -> Run:
     """
     options = _options("train", [table], {"out": out, **flags})
     return Run(Path(out), train_run(*(build(kind, options) for kind in TRAIN_OPTIONS)))
+
+
+def check(table: Name, **flags: Any) -> Check:
+    """What `finecorr check` does; what a training would be refused for is in `Check.refused`.
+
+    Args:
+        table: its path.
+        flags: those of the command, with underscores, `out` among them.
+
+    Raises:
+        InputError: a flag is at fault, or the table cannot be read at all.
+    """
+    options = _options("check", [table], flags)
+    kinds = (TableOptions, ImageOptions, TrainingOptions, CheckOptions)
+    return check_table(*(build(kind, options) for kind in kinds))
 
 
 def evaluate(run: Name | Run, table: Name | None = None, *, out: Name, **flags: Any) -> Evaluation:

@@ -17,11 +17,16 @@ from finecorr.data.presence import check_table
 from finecorr.data.presets import expand_presets, one_preset_each
 from finecorr.errors import InputError, InputWarning, Interrupted
 from finecorr.files import refusal
-from finecorr.flags import COMPARE_OPTIONS, TRAIN_OPTIONS, build, parser_of
+from finecorr.flags import CHECK_OPTIONS, COMPARE_OPTIONS, TRAIN_OPTIONS, build, parser_of
 from finecorr.tasks import expand_task
 
 _USER_ERROR = 2
 _INTERRUPTED = 130
+_WITH_TRAINING = {
+    "train": TRAIN_OPTIONS,
+    "check": CHECK_OPTIONS,
+    "compare": COMPARE_OPTIONS,
+}
 _DRAWN = ("--folds", "--repeats")
 """Flags that draw the splits, in the place of those that a preset names."""
 
@@ -69,7 +74,7 @@ def parsed(words: list[str]) -> tuple[str, list[Namespace]]:
     calls = []
     for call in one_preset_each(words):
         given = _expanded(call)
-        if given[:1] in (["train"], ["compare"]):
+        if given[:1] in (["train"], ["check"], ["compare"]):
             without = {"loss"} if given[0] == "compare" else set()
             given = expand_task(given, without)
         calls.append(parser.parse_args(_config_first(given)))
@@ -83,7 +88,7 @@ def parsed(words: list[str]) -> tuple[str, list[Namespace]]:
 
 def _check(command: str, options: Namespace) -> None:
     """Finds mistakes that can be found before anything is loaded."""
-    kinds = {"train": TRAIN_OPTIONS, "compare": COMPARE_OPTIONS}.get(command)
+    kinds = _WITH_TRAINING.get(command)
     if kinds is None:
         return
     _check_task(options)

@@ -14,6 +14,7 @@ import jsonargparse
 from jsonargparse import ActionYesNo, Namespace
 
 from finecorr import demo
+from finecorr.checking.options import CheckOptions
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.data.degradation.options import MEANING, DegradationOptions
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
@@ -26,6 +27,7 @@ from finecorr.trained.options import Format, PredictionOptions
 
 _OF_TRAININGS = (TableOptions, ImageOptions, AugmentationOptions, TrainingOptions)
 TRAIN_OPTIONS = (*_OF_TRAININGS, RunOptions)
+CHECK_OPTIONS = (*_OF_TRAININGS, CheckOptions)
 COMPARE_OPTIONS = (*_OF_TRAININGS, ComparisonOptions)
 # The losses have flags of their own.
 _NOT_COMPARED = {(TrainingOptions, "loss"), (TrainingOptions, "loss_options")}
@@ -73,6 +75,23 @@ def _train() -> ArgumentParser:
     for cls in TRAIN_OPTIONS:
         for option in fields(cls):
             _add(parser, cls, option)
+    return parser
+
+
+def _check() -> ArgumentParser:
+    parser = ArgumentParser(
+        description="Look at a table and its images before a training, and change nothing. The "
+        f"flags are those of train, so that its command can be checked word for word. {_PRESET}"
+    )
+    parser.add_argument(
+        "--config", action="config", help="YAML file of flags, as in a run's folder"
+    )
+    _add_task(parser)
+    own = {option.name for option in fields(CheckOptions)}
+    for cls in (*_OF_TRAININGS, CheckOptions, RunOptions):
+        for option in fields(cls):
+            if cls is not RunOptions or option.name not in own:
+                _add(parser, cls, option)
     return parser
 
 
@@ -191,6 +210,7 @@ def _export() -> ArgumentParser:
 
 
 COMMANDS: dict[str, tuple[str, Callable[[], ArgumentParser]]] = {
+    "check": ("what is odd about a table and its images, before a training", _check),
     "train": ("a table of images and scores to a model", _train),
     "evaluate": ("a model and a table to metrics", _evaluate),
     "predict": ("a model and images to predictions", _predict),

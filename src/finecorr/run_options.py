@@ -7,10 +7,9 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """What is trained on, and where the run goes. Each field is a flag of the command line."""
+class SplitOptions:
+    """Which rows are trained on. Each field is a flag of the command line."""
 
-    out: Path = field(metadata={"help": "folder for the run"})
     split_fractions: tuple[float, float, float] = field(
         default=(0.7, 0.15, 0.15),
         metadata={
@@ -28,6 +27,13 @@ class RunOptions:
     split_seed: int | None = field(
         default=None, metadata={"help": "of the splits (default: that of --seed)"}
     )
+
+
+@dataclass(frozen=True)
+class RunOptions(SplitOptions):
+    """What is trained on, and where the run goes. Each field is a flag of the command line."""
+
+    out: Path = field(kw_only=True, metadata={"help": "folder for the run"})
     corrupt_labels: float = field(
         default=0.0,
         metadata={

@@ -134,7 +134,7 @@ def _runs(
             data,
             replace(trainings[loss], seed=seed),
             RunOptions(
-                options.out / RUNS / loss / name / f"seed-{seed}",
+                out=options.out / RUNS / loss / name / f"seed-{seed}",
                 corrupt_labels=options.corrupt_labels,
                 **splits.options(split, first),
             ),

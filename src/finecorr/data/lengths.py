@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from finecorr.data.frames import raise_faults
-from finecorr.data.images import Inputs
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning
 
@@ -17,7 +17,25 @@ _SAME = 0.01
 _SHOWN = 3
 
 
-def pixel_sizes(table: ImageTable, images: Inputs) -> NDArray[np.float64]:
+class Sized(Protocol):
+    """What is known of images: see `finecorr.data.images.Images`."""
+
+    @property
+    def rows(self) -> NDArray[np.intp]: ...
+
+    @property
+    def factors(self) -> NDArray[np.float64]: ...
+
+    @property
+    def pixel_sizes(self) -> NDArray[np.float64]: ...
+
+    @property
+    def lost(self) -> NDArray[np.bool_]: ...
+
+    def __len__(self) -> int: ...
+
+
+def pixel_sizes(table: ImageTable, images: Sized) -> NDArray[np.float64]:
     """`(images,)`: the side of a pixel of the network's image, in the unit of the table's column.
 
     Where the column has none, the image's file says it, in mm. Where both do and they disagree, the
@@ -62,12 +80,12 @@ def pixel_sizes(table: ImageTable, images: Inputs) -> NDArray[np.float64]:
     return np.asarray(sizes / images.factors)
 
 
-def _but(table: ImageTable, images: Inputs, differ: NDArray[np.intp]) -> str:
+def _but(table: ImageTable, images: Sized, differ: NDArray[np.intp]) -> str:
     return f" ({_examples(table, images, differ)})" if len(differ) else ""
 
 
 def _examples(
-    table: ImageTable, images: Inputs, chosen: NDArray[np.intp] | NDArray[np.bool_]
+    table: ImageTable, images: Sized, chosen: NDArray[np.intp] | NDArray[np.bool_]
 ) -> str:
     parts = []
     for image in np.arange(len(images))[chosen][:_SHOWN]:

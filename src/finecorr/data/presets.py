@@ -9,7 +9,7 @@ from pathlib import Path
 
 from finecorr.errors import InputError
 
-_TRAINING = ("train", "compare")
+_TRAINING = ("train", "check", "compare")
 """The commands that split."""
 
 

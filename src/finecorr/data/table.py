@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -104,6 +106,7 @@ def read_table(
     need_targets: bool = True,
     need_images: bool = True,
     frame: pd.DataFrame | None = None,
+    found: list[str] | None = None,
 ) -> ImageTable:
     """Reads and validates a table.
 
@@ -112,6 +115,7 @@ def read_table(
         need_targets: whether missing target columns are an error; without it they may be absent.
         need_images: whether a file that is not there is an error.
         frame: the table, if it is in memory; its rows count from 0.
+        found: to which the faults of rows and labels are added, in the place of an error.
 
     Raises:
         InputError: the table or something in it is missing or wrong; all the rows at fault are
@@ -174,18 +178,39 @@ def read_table(
     )
     if need_targets:
         faults += names.images_of_two_subjects(cells, images, groups)
-    raise_faults(source, faults)
+    if found is None:
+        raise_faults(source, faults)
+    else:
+        found += faults
     if opinions is not None:
-        table = _weighted_by_opinions(table, opinions)
+        with _noted(found):
+            table = _weighted_by_opinions(table, opinions)
     if need_targets:
         for name, values in zip(options.target_columns, table.targets.T, strict=True):
-            check_target(source, name, values)
-        if table.weights is not None and not (table.weights[table.labelled] > 0).any():
-            raise InputError(
-                f"{source}: column {options.weight_column!r} is 0 in every row with a label: "
-                "there is nothing to learn from"
-            )
+            with _noted(found):
+                check_target(source, name, values)
+        with _noted(found):
+            _check_weights(table, options.weight_column)
     return table
+
+
+@contextmanager
+def _noted(found: list[str] | None) -> Iterator[None]:
+    """Adds an InputError to what is found, where that is asked for."""
+    try:
+        yield
+    except InputError as error:
+        if found is None:
+            raise
+        found.append(str(error))
+
+
+def _check_weights(table: ImageTable, column: str | None) -> None:
+    if table.weights is not None and not (table.weights[table.labelled] > 0).any():
+        raise InputError(
+            f"{table.source}: column {column!r} is 0 in every row with a label: "
+            "there is nothing to learn from"
+        )
 
 
 def _opinions(options: TableOptions) -> OpinionColumns:

@@ -44,7 +44,7 @@ def run(out: Path, overwrite: bool) -> str:
             TrainingOptions(
                 loss=loss, network="resnet10-narrow", epochs=EPOCHS, learning_rate=2e-3
             ),
-            RunOptions(out / loss, corrupt_labels=WRONG_LABELS, overwrite=overwrite),
+            RunOptions(out=out / loss, corrupt_labels=WRONG_LABELS, overwrite=overwrite),
         )
         for loss in LOSSES
     ]

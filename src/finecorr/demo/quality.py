@@ -58,7 +58,9 @@ def run(out: Path, overwrite: bool) -> str:
             TrainingOptions(
                 network="resnet10-narrow", epochs=EPOCHS, batch_size=32, learning_rate=2e-3
             ),
-            RunOptions(out / view.view, split_fractions=SPLIT, mapped=True, overwrite=overwrite),
+            RunOptions(
+                out=out / view.view, split_fractions=SPLIT, mapped=True, overwrite=overwrite
+            ),
         )
         for name, (view, augmentation) in VIEWS.items()
     ]

@@ -35,7 +35,8 @@ def header(path: Path) -> Header:
     frames = 1 if frames is None else int(frames)
     if frames > path.stat().st_size:
         raise ValueError(f"it says that it has {frames} frames, and is too short for them")
-    return Header(_shapes(dataset, frames), frames)
+    bits = int(dataset.get("BitsStored") or 0)
+    return Header(_shapes(dataset, frames), frames, "DICOM", bits)
 
 
 def read(path: Path, frame: int) -> Picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,10 @@ class Header:
     """Of each frame, or the one that all have."""
     frames: int
     """How many pictures it holds: pages of a TIFF, images of a GIF, frames of a DICOM."""
+    format: str = field(default="", compare=False)
+    """PNG, DICOM ..."""
+    bits: int = field(default=0, compare=False)
+    """Of a value, as it is stored."""
 
     @property
     def largest(self) -> Shape:

@@ -56,7 +56,10 @@ def header(path: Path) -> Header:
             image.seek(page)
             width, height = image.size
             shapes.append(Shape(width, height) if _on_its_side(image) else Shape(height, width))
-        return Header(shapes if len(set(shapes)) > 1 else shapes[:1], len(pages))
+        wide = {"1": 1, "I": 32, "F": 32}
+        bits = 16 if image.mode.startswith("I;16") else wide.get(image.mode, 8)
+        shapes = shapes if len(set(shapes)) > 1 else shapes[:1]
+        return Header(shapes, len(pages), image.format or "", bits)
 
 
 def read(path: Path, frame: int) -> Picture:

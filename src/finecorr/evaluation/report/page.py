@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from finecorr.evaluation.agreement import limits_of_agreement
 from finecorr.evaluation.measures import meanings
 from finecorr.evaluation.report.ends import End, ends
+from finecorr.evaluation.report.html import write_html
 from finecorr.evaluation.report.thumbnails import data_uri
 from finecorr.evaluation.report.verdict import (
     LOSSES,
@@ -33,7 +33,6 @@ from finecorr.evaluation.report.verdict import (
     verdict,
 )
 from finecorr.evaluation.sureness import error_by_spread
-from finecorr.files import replacing
 
 Array = NDArray[np.float64]
 
@@ -130,17 +129,10 @@ def write_report(report: Report, path: Path) -> None:
     drawn = _drawn_cases(hardness)
     places = {case: place for place, case in enumerate(drawn.tolist())}
     thumbnails, left_out = _within_limit(report, drawn[np.argsort(-hardness[drawn], kind="stable")])
-    environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # JSON has no NaN: the page would not open.
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    folder = files(__package__)
-    html = environment.get_template("page.html").render(
+    write_html(
+        path,
+        __package__,
+        "page.html",
         title=report.title,
         targets=[_static(report, target, places) for target in report.targets],
         provenance=report.provenance,
@@ -158,12 +150,9 @@ def write_report(report: Report, path: Path) -> None:
         pictures=bool(thumbnails),
         kind=report.kind,
         in_units=LOWER_IS_BETTER,
-        style=(folder / "page.css").read_text(encoding="utf-8"),
-        script=(folder / "page.js").read_text(encoding="utf-8"),
+        script=(files(__package__) / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
     )
-    with replacing(path) as temporary:
-        temporary.write_text(html, encoding="utf-8")
 
 
 def _check(report: Report) -> None:

@@ -1,0 +1,170 @@
+"""The pictures of a table, decoded once, with what is measured on each."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from finecorr.data import pictures
+from finecorr.data.options import ImageOptions
+from finecorr.data.pictures import Picture
+from finecorr.data.view import scaled
+
+SIDE = 32
+"""Pixels of the small picture by which images are compared."""
+_PIXELS = 2**16
+"""That measures of a picture are taken of, about."""
+_NARROW = (0.01, 0.99)
+_COLOUR, _COLOURED = 0.08, 0.005
+"""How far channels differ in a coloured pixel, as a share of the range; and the share of these."""
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Frame(NamedTuple):
+    """A picture of a file, and the position of its row."""
+
+    path: Path
+    number: int
+    case: int
+
+
+class Measures(NamedTuple):
+    """Of a decoded picture."""
+
+    low: float
+    """The darkest value,"""
+    high: float
+    """the brightest,"""
+    narrow: float
+    """and the share of their range in which the middle 98 % of the pixels are."""
+    lowest: float | None
+    """The lowest value that its type can hold;"""
+    highest: float | None
+    """the highest."""
+    bright: float
+    """Share of the pixels that have the highest one,"""
+    outside: float
+    """of those that the network sees as black or white,"""
+    padding: float
+    """and of those that are none."""
+    channels: int
+    coloured: bool
+    inverted: bool
+    windowed: bool
+    small: Tensor
+    """`(SIDE, SIDE)`: the whole, from its darkest value to its brightest."""
+
+
+def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | str]:
+    """What is measured on each, or why it cannot be read."""
+    turns = _Turns(options.max_megapixels * 1e6)
+
+    def work(frame: Frame) -> Measures | str:
+        # Readers raise what they like on a broken file.
+        try:
+            header = pictures.header(frame.path)
+            with turns(math.prod(header.largest[:2])):
+                return _measured(pictures.read(frame.path, frame.number), options)
+        except Exception as error:
+            return pictures.fault_of(error)
+
+    return side_by_side(work, frames, "reading images")
+
+
+def thumbnail_source(frame: Frame, options: ImageOptions) -> Tensor | None:
+    """A picture with the intensities that the network sees; None where it cannot be read."""
+    try:
+        return scaled(pictures.read(frame.path, frame.number), options.intensity, rgb=options.rgb)
+    except Exception:
+        return None
+
+
+def side_by_side(
+    work: Callable[[_T], _R], items: Sequence[_T], progress: str | None = None
+) -> list[_R]:
+    """The result for each item, by as many threads as the process may use."""
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        done = pool.map(work, items)
+        hidden = True if progress is None else None  # None: no terminal
+        try:
+            return list(tqdm(done, progress, len(items), leave=False, unit="image", disable=hidden))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all of them
+            raise
+
+
+def spread_over(frames: Sequence[Frame], count: int | Literal["all"]) -> list[Frame]:
+    """So many of them, evenly spread."""
+    if count == "all" or len(frames) <= count:
+        return list(frames)
+    chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
+    return [frames[place] for place in chosen]
+
+
+class _Turns:
+    """Pictures that are large together are decoded one after the other."""
+
+    def __init__(self, pixels: float) -> None:
+        self._small = pixels / torch.get_num_threads()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self, pixels: int) -> Iterator[None]:
+        if pixels <= self._small:
+            yield
+            return
+        with self._lock:
+            yield
+
+
+def _measured(picture: Picture, options: ImageOptions) -> Measures:
+    shown = scaled(picture, ("image",))
+    seen = scaled(picture, options.intensity)  # which says what the network cannot be given
+    values = picture.values
+    valid = picture.valid
+    inside = values if valid is None else values[:, valid]
+    some = _thinned(values, valid)
+    low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    reach = high - low
+    ends = np.quantile(some, _NARROW) if some.size else np.zeros(2)
+    differ = np.ptp(some, axis=0) if some.shape[0] == 3 and some.size else np.zeros(1)
+    full = reach if picture.highest is None else picture.highest - (picture.lowest or 0)
+    pixels = seen.flatten()[:: max(1, seen.numel() // _PIXELS)]
+    return Measures(
+        low,
+        high,
+        float(ends[1] - ends[0]) / reach if reach > 0 else 0.0,
+        picture.lowest,
+        picture.highest,
+        float((some == picture.highest).mean()) if some.size else 0.0,
+        float(((pixels <= 0) | (pixels >= 1)).float().mean()),
+        0.0 if valid is None else float(1 - valid.mean()),
+        len(values),
+        bool((differ > _COLOUR * full).mean() > _COLOURED),
+        picture.inverted,
+        picture.window is not None,
+        torch.nn.functional.interpolate(
+            shown[None], (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+        )[0, 0],
+    )
+
+
+def _thinned(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """`(channels, pixels)`: some of those that are there, as float64."""
+    step = max(1, round((values[0].size / _PIXELS) ** 0.5))
+    part = values[:, ::step, ::step]
+    if valid is None:
+        return part.reshape(len(values), -1).astype(np.float64)
+    return part[:, valid[::step, ::step]].astype(np.float64)

@@ -1,0 +1,139 @@
+"""The files: those that cannot be read, and what the others are."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from finecorr.checking.decoding import Frame, Measures, decode, side_by_side, spread_over
+from finecorr.checking.findings import Finding, Section, refusals, some
+from finecorr.data import pictures
+from finecorr.data.decoding import checked_header, frames_of
+from finecorr.data.names import real_paths
+from finecorr.data.options import ImageOptions
+from finecorr.data.pictures import Header
+from finecorr.data.table import ImageTable
+from finecorr.errors import InputError, spelled
+
+_MANY = 20
+"""Sizes from which on they are many."""
+_SHOWN = 4
+
+
+class Read(NamedTuple):
+    """What could be read."""
+
+    headers: dict[Path, Header]
+    frames: list[Frame]
+    """All that the table means,"""
+    decoded: list[Frame]
+    """and those that were decoded,"""
+    measures: list[Measures]
+    """with what is measured on each."""
+
+
+def read_files(
+    table: ImageTable, faults: Sequence[str], options: ImageOptions, count: int | Literal["all"]
+) -> tuple[Read, Section]:
+    """Reads all headers, and decodes up to `count` pictures.
+
+    Args:
+        table: the rows.
+        faults: of the table, as its reader found them.
+        options: of the images.
+        count: how many.
+    """
+    paths = list(dict.fromkeys(path for row in table.images for path in row))
+
+    def header_of(path: Path) -> Header | str | None:
+        if not path.is_file():
+            return None  # of which the table's faults say it
+        try:
+            return checked_header(path, options.max_megapixels)
+        except Exception as error:
+            return pictures.fault_of(error)
+
+    headers = dict(zip(paths, side_by_side(header_of, paths), strict=True))
+    found = refusals("fault in the table", faults, table)
+    frames = []
+    for case, row in enumerate(table.images):
+        for path in row:
+            header = headers[path]
+            try:
+                if header is None:
+                    continue
+                if isinstance(header, str):
+                    raise InputError(header)
+                numbers = frames_of(header, table.frame(case), all_frames=table.all_frames)
+                frames += [Frame(path, number, case) for number in numbers]
+            except InputError as fault:
+                what = f"{spelled(path)} {fault}"
+                found.append(Finding("unreadable file", what, case, refused=True))
+    distinct: dict[tuple[Path, int], Frame] = {}
+    for frame in frames:
+        distinct.setdefault((frame.path, frame.number), frame)
+    chosen = spread_over(list(distinct.values()), count)
+    decoded, measures = [], []
+    for frame, result in zip(chosen, decode(chosen, options), strict=True):
+        if isinstance(result, str):
+            rows = dict.fromkeys(f.case for f in frames if f[:2] == frame[:2])
+            what = f"{spelled(frame.path)} {result}"
+            found += [Finding("unreadable file", what, case, refused=True) for case in rows]
+        else:
+            decoded.append(frame)
+            measures.append(result)
+    known = {path: header for path, header in headers.items() if isinstance(header, Header)}
+    lines = [*_described(known), _decoded(len(chosen), len(distinct)), *_used_twice(table)]
+    return Read(known, frames, decoded, measures), Section("Files", lines, found)
+
+
+def _described(headers: dict[Path, Header]) -> list[str]:
+    if not headers:
+        return ["no file could be read"]
+    kinds = Counter(f"{h.format}, {h.bits} bits" for h in headers.values())
+    lines = ["; ".join(f"{some(count, 'file')} of {kind}" for kind, count in kinds.most_common())]
+    sizes = Counter((header.largest.width, header.largest.height) for header in headers.values())
+    if len(sizes) == 1:
+        ((width, height),) = sizes
+        return [*lines, f"all are of {width} x {height} pixels"]
+    least, most = (pick(sizes, key=np.prod) for pick in (min, max))
+    (width, height), count = sizes.most_common(1)[0]
+    often = f"; {count} are of {width} x {height}" if count > 1 else ""
+    many = "" if len(sizes) < _MANY else ", which are many"
+    return [
+        *lines,
+        f"from {least[0]} x {least[1]} to {most[0]} x {most[1]} pixels, in {len(sizes)} "
+        f"sizes{many}{often}",
+    ]
+
+
+def _decoded(count: int, of: int) -> str:
+    if count == of:
+        return f"all {of} images were decoded" if of != 1 else "the image was decoded"
+    return (
+        f"{count} of {of} images were decoded, evenly spread over the table; --decode all decodes "
+        "all of them"
+    )
+
+
+def _used_twice(table: ImageTable) -> list[str]:
+    """Of several rows with the same picture of a file."""
+    files = real_paths(path for row in table.images for path in row)
+    rows = defaultdict(set)
+    for case, row in enumerate(table.images):
+        for path in row:
+            rows[files[path], table.frame(case)].add(case)
+    shared = {path: cases for (path, _), cases in rows.items() if len(cases) > 1}
+    if not shared:
+        return []
+    examples = [
+        f"{spelled(Path(path).name)} (rows "
+        f"{', '.join(str(row) for row in table.rows[sorted(cases)[:_SHOWN]])})"
+        for path, cases in list(shared.items())[:_SHOWN]
+    ]
+    more = ", ..." if len(shared) > _SHOWN else ""
+    return [f"{some(len(shared), 'file')} in several rows: {', '.join(examples)}{more}"]
