@@ -69,7 +69,9 @@ class LeftOut:
                 continue
             if len(self) >= self.most:
                 most = f"; {self.most} are left out already (--tolerate)" if self.most else ""
-                raise Stopped(f"{self._table.source}: {one}{most}")
+                raise Stopped(
+                    f"{self._table.source}: {one}{most}; finecorr check --decode all finds all such"
+                )
             self.found[one.frame] = one
             if self._says:
                 of = f"{len(self)} of --tolerate {self.most}"
