@@ -74,10 +74,12 @@ def _steps(table: ImageTable, splits: NDArray[np.str_], training: TrainingOption
     images, step = int(rows.sum()), training.step_size
     found = []
     if step * _STEPS > images:
-        smaller = max(images // (2 * _STEPS), 2)
+        smaller = images // _STEPS
+        remedy = f"--batch-size {smaller} or " if smaller >= _POPULATION else ""
+        steps = some(max(images // step, 1), "step")
         what = (
-            f"a step of {some(step, 'image')} leaves {max(images // step, 1)} in an epoch of "
-            f"{images}: try --batch-size {smaller}, or more --epochs"
+            f"{step} images in a step make {steps} an epoch of {some(images, 'image')}: give "
+            f"{remedy}more --epochs"
         )
         found.append(Finding("few steps", what))
     elif step < _POPULATION:

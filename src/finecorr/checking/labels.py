@@ -113,21 +113,23 @@ def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
     for at in np.flatnonzero(ratios > _GAP) + 1:
         low, high = order[:at], order[at:]
         few, many = (low, high) if len(low) < len(high) else (high, low)
-        # Of a single label, any factor may be chance: it has to be out of the range of the others.
         ratio = float(np.median(labels[high]) / np.median(labels[low]))
         name = min(_FACTORS, key=lambda name: abs(np.log(_FACTORS[name] / ratio)))
         factor = _FACTORS[name]
+        # A few labels need not be in the middle of the others: they have to fit among them, which
+        # says something if the others are closer together than that.
         back = labels[few] * (factor if few is low else 1 / factor)
         ends = np.quantile(labels[many], [0.02, 0.98])
         fits = np.mean((back >= ends[0]) & (back <= ends[1])) >= 0.9
         near = abs(ratio / factor - 1) < _NEAR or len(few) <= 3
+        apart = ratios[at - 1] > factor ** (1 / 3) and ends[1] < ends[0] * factor
         scales: list[Callable[[Array], Array]] = [np.asarray] if few is high else []
         # Where labels reach down to 0, as scores do, the logarithm makes outliers.
         if skew(np.log(labels[many])) > -_SKEWED:
             scales.append(np.log)
         scores = [_scores(labels[few], labels[many], scale).min() for scale in scales]
         stands = max(scores, default=0.0) > SUSPICIOUS
-        if fits and near and stands and len(few) <= len(many):
+        if fits and near and apart and stands and len(few) <= len(many):
             side = "below" if few is low else "above"
             what = "{:.4g} is about a factor of {} {} the others ({} so): is it in another unit?"
             count = f"{len(few)} {'is' if len(few) == 1 else 'are'}"

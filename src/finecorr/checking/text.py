@@ -58,11 +58,13 @@ def refusal_text(table: ImageTable, sections: Sequence[Section]) -> str | None:
     refused = [f for section in sections for f in section.findings if f.refused]
     if not refused:
         return None
-    lines = [f"  {_line(table, finding)}" for finding in refused[:_REFUSED]]
-    if len(refused) > _REFUSED:
-        lines.append(f"  and {len(refused) - _REFUSED} more")
-    head = f"{table.source}: train would refuse it for {some(len(refused), 'fault')}:"
-    return "\n".join([head, *lines])
+    lines = [f"{table.source}: train would refuse it for {some(len(refused), 'fault')}:"]
+    for kind, members in groupby(refused, key=lambda finding: finding.kind):
+        findings = list(members)
+        lines += [f"  {_line(table, finding)}" for finding in findings[:_REFUSED]]
+        if len(findings) > _REFUSED:
+            lines.append(f"  and {len(findings) - _REFUSED} more of the kind {kind!r}")
+    return "\n".join(lines)
 
 
 def _findings(table: ImageTable, findings: Sequence[Finding]) -> list[str]:
