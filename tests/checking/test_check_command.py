@@ -14,7 +14,6 @@ from PIL import Image
 
 import chromium
 from checked import COUNT, checked, labels, scenes
-from chromium import Chromium
 from finecorr.cli import main
 
 HOSTILE = """a"b'<c>&d<img src=x onerror="hacked = 1">.png"""
@@ -169,15 +168,20 @@ def test_the_page_in_a_browser(tmp_path: Path, names: list[str]) -> None:
     assert len(pictures) == 3
     assert all(base64.b64decode(picture)[:4] == b"RIFF" for picture in pictures)
     assert page.stat().st_size < 100_000
-    with Chromium() as browser:
-        browser.open(page)
-        assert browser.run("typeof hacked") == "undefined"
-        assert HOSTILE in browser.run("document.body.innerText")
-        assert browser.run("[...document.images].every(image => image.naturalWidth > 0)")
+    errors: list[str] = []
+    requests: list[str] = []
+    with chromium.launched() as browser:
+        opened = browser.new_page(offline=True)
+        opened.on("pageerror", lambda error: errors.append(str(error)))
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto(page.as_uri())
+        assert opened.evaluate("typeof hacked") == "undefined"
+        assert HOSTILE in opened.inner_text("body")
+        assert opened.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
         background = "getComputedStyle(document.body).backgroundColor"
-        before = browser.run(background)
-        browser.run("document.getElementById('theme').click()")
-        assert browser.run(background) != before
-        assert browser.run("document.querySelectorAll('svg rect').length") > 5
-        assert not browser.errors
-        assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []
+        before = opened.evaluate(background)
+        opened.click("#theme")
+        assert opened.evaluate(background) != before
+        assert opened.locator("svg rect").count() > 5
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from checked import COUNT, checked, kinds, labels, rows, scenes
@@ -57,7 +59,7 @@ def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None
     assert not others & kinds(found)
 
 
-DISTRIBUTIONS = {
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
     "normal": lambda rng: rng.normal(50, 5, COUNT),
     "skewed": lambda rng: rng.lognormal(3, 0.8, COUNT),
     "uniform": lambda rng: rng.uniform(0, 1, COUNT),
