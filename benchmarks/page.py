@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from playwright.sync_api import Browser
 
-from chromium import Chromium
+from chromium import launched, wait
 from finecorr.data.phantom import phantom
 from finecorr.evaluation.agreement import agreement
 from finecorr.evaluation.report.page import Model, Report, Target, write_report
@@ -36,10 +37,10 @@ WATCH = """
 const look = () => {
   const awaited = [...document.querySelectorAll(".plot:not(.js-plotly-plot)")]
     .some((node) => node.getBoundingClientRect().top < innerHeight);
-  if (document.readyState === "complete" && !awaited) shownAfter = performance.now() / 1000;
+  if (document.readyState === "complete" && !awaited) window.shownAfter = performance.now() / 1000;
   else requestAnimationFrame(look);
 };
-var shownAfter = null;
+window.shownAfter = null;
 addEventListener("DOMContentLoaded", look);
 """
 WORDS = 'performance.getEntriesByName("first-contentful-paint")[0].startTime / 1000'
@@ -69,18 +70,25 @@ def report(cases: int, losses: int) -> Report:
     )
 
 
+def cpu(browser: Browser) -> float:
+    """Seconds that all processes of the browser have worked so far."""
+    session = browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    session.detach()
+    return float(sum(process["cpuTime"] for process in processes))
+
+
 def opened(path: Path, height: int) -> dict[str, float]:
     """What one opening of the page takes, in seconds."""
-    with Chromium(WIDTH, height) as browser:
-        # What the browser notes for those who ask costs time.
-        for domain in ("Runtime", "Log", "Network"):
-            browser.send(f"{domain}.disable")
-        browser.send("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-        before = browser.cpu()
-        browser.open(path)
-        browser.wait("shownAfter !== null")
-        cpu = browser.cpu() - before
-        return {"words": browser.run(WORDS), "shown": browser.run("shownAfter"), "CPU": cpu}
+    with launched() as browser:
+        page = browser.new_page(viewport={"width": WIDTH, "height": height})
+        page.add_init_script(WATCH)
+        before = cpu(browser)
+        page.goto(path.as_uri())
+        wait(page, "shownAfter !== null")
+        after = cpu(browser)
+        words, shown = page.evaluate(WORDS), page.evaluate("shownAfter")
+        return {"words": words, "shown": shown, "CPU": after - before}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, Page
 
 import chromium
-from chromium import Chromium
+from chromium import settle, wait
 from finecorr.evaluation.agreement import agreement
 from finecorr.evaluation.report import page
 from finecorr.evaluation.report.ends import ends
@@ -415,66 +416,93 @@ def test_colours_are_told_from_the_background() -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
+def browser() -> Iterator[Browser]:
     if chromium.BINARY is None:
-        pytest.skip("there is no Chromium to open the page in")
-    with Chromium() as browser:
+        pytest.skip("no Chromium is on PATH, and CHROMIUM names none (see CONTRIBUTING)")
+    with chromium.launched() as browser:
         yield browser
 
 
 @pytest.fixture
-def opened(browser: Chromium, tmp_path: Path) -> Iterator[Chromium]:
-    """The sample's page in a window in which all its plots are in view; afterwards, it must have
-    had no errors and asked for nothing."""
-    browser.resize(1400, 6000)
-    yield from opening(browser, sample(), tmp_path)
+def show(browser: Browser, tmp_path: Path) -> Iterator[Callable[[Report], Page]]:
+    """Opens the page of a report in a window in which all its plots are in view; afterwards, it
+    must have had no errors and asked for nothing."""
+    file = tmp_path / "report.html"
+    complaints: list[str] = []
+    requests: list[str] = []
+    with browser.new_context(viewport={"width": 1400, "height": 6000}, offline=True) as context:
+        opened = context.new_page()
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("console", lambda said: complaints.append(f"{said.type}: {said.text}"))
+        opened.on("request", lambda request: requests.append(request.url))
+
+        def shown(report: Report) -> Page:
+            write_report(report, file)
+            opened.goto(file.as_uri())
+            wait(opened, "!document.querySelector('.plot:not(.js-plotly-plot)')")
+            return opened
+
+        yield shown
+        assert complaints == []
+        assert set(requests) == {file.as_uri()}
+        assert opened.evaluate("typeof hacked") == "undefined"
 
 
-def opening(browser: Chromium, report: Report, folder: Path) -> Iterator[Chromium]:
-    write_report(report, folder / "report.html")
-    browser.errors.clear()
-    browser.requests.clear()
-    browser.open(folder / "report.html")
-    browser.wait("document.querySelectorAll('.plot:not(.js-plotly-plot)').length === 0")
-    yield browser
-    assert browser.errors == []
-    asked = [url for url in browser.requests if not url.startswith(("data:", "blob:"))]
-    assert set(asked) == {(folder / "report.html").as_uri()}
-    assert browser.run("typeof hacked") == "undefined"
+@pytest.fixture
+def opened(show: Callable[[Report], Page]) -> Page:
+    """The sample's page."""
+    return show(sample())
 
 
-def centre(browser: Chromium, selector: str) -> list[list[float]]:
+def resize(opened: Page, width: int, height: int) -> None:
+    opened.set_viewport_size({"width": width, "height": height})
+    settle(opened)
+
+
+def move(opened: Page, x: float, y: float) -> None:
+    opened.mouse.move(x, y)
+    settle(opened)
+
+
+def click(opened: Page, x: float, y: float) -> None:
+    move(opened, x, y)
+    opened.mouse.click(x, y)
+    settle(opened)
+
+
+def centre(opened: Page, selector: str) -> list[list[float]]:
     """Where the middles of the elements are in the window."""
-    middles: list[list[float]] = browser.run(
-        f"[...document.querySelectorAll({selector!r})].map((node) => {{ const box = "
-        "node.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })"
+    middles: list[list[float]] = opened.eval_on_selector_all(
+        selector,
+        "nodes => nodes.map((node) => { const box = node.getBoundingClientRect(); "
+        "return [box.x + box.width / 2, box.y + box.height / 2]; })",
     )
     return middles
 
 
-def rings(browser: Chromium, kind: str) -> list[list[float]]:
-    return centre(browser, f'[data-plots={kind}] .shapelayer path[style*="rgb(1, 2, 3)"]')
+def rings(opened: Page, kind: str) -> list[list[float]]:
+    return centre(opened, f'[data-plots={kind}] .shapelayer path[style*="rgb(1, 2, 3)"]')
 
 
-def dots(browser: Chromium, kind: str, case: int) -> list[list[float]]:
+def dots(opened: Page, kind: str, case: int) -> list[list[float]]:
     """Where a case is in each plot; Plotly draws no dot for those without a value."""
     place = case + 1 - sum(missing < case for missing in (5, 11))
-    return centre(browser, f"[data-plots={kind}] .points path:nth-child({place})")
+    return centre(opened, f"[data-plots={kind}] .points path:nth-child({place})")
 
 
-def test_page_renders(opened: Chromium) -> None:
+def test_page_renders(opened: Page) -> None:
     counts = {
-        kind: opened.run(f"document.querySelectorAll('[data-plots={kind}] .js-plotly-plot').length")
+        kind: opened.locator(f"[data-plots={kind}] .js-plotly-plot").count()
         for kind in ("scatter", "bland_altman", "sizes", "curves", "distribution")
     }
     assert counts == {"scatter": 3, "bland_altman": 3, "sizes": 2, "curves": 2, "distribution": 1}
     assert len(centre(opened, "[data-plots=scatter] .points path")) == 3 * 58
-    assert opened.run("document.querySelector('h2').textContent") == "fine_grained predicts best."
-    assert opened.run("document.querySelector('h1').textContent") == f"Title {HOSTILE}"
-    assert opened.run("document.querySelector('#provenance pre').textContent").endswith(HOSTILE)
-    names = opened.run("[...document.querySelectorAll('.losses tbody th')].map(n => n.textContent)")
+    assert opened.text_content("h2") == "fine_grained predicts best."
+    assert opened.text_content("h1") == f"Title {HOSTILE}"
+    assert (opened.text_content("#provenance pre") or "").endswith(HOSTILE)
+    names = opened.locator(".losses tbody th").all_text_contents()
     assert names == list(LOSSES)
-    bold = opened.run(
+    bold = opened.evaluate(
         "[...document.querySelectorAll('.losses b')].map(n => n.closest('tr').rowIndex)"
     )
     assert bold == [1] * 7
@@ -483,38 +511,37 @@ def test_page_renders(opened: Chromium) -> None:
     # The page has nine digits.
     for axis, values in (("x", (model.prediction + truth) / 2), ("y", model.prediction - truth)):
         np.testing.assert_allclose(
-            np.array(opened.run(f"{drawn}.{axis}"), dtype=float), values, atol=1e-5
+            np.array(opened.evaluate(f"{drawn}.{axis}"), dtype=float), values, atol=1e-5
         )
-    hardest = opened.run("[...document.querySelectorAll('.card')].map(n => +n.dataset.case)")
+    hardest = opened.evaluate("[...document.querySelectorAll('.card')].map(n => +n.dataset.case)")
     assert len(hardest) == 20 + 2 + 1
     assert hardest[0] == 7
     assert hardest[20:] == [9, 3, 13]
     # Where a plot has to widen its margins, as for a number at its very end, Plotly draws all its
     # dots twice.
-    opened.run(
+    opened.evaluate(
         "document.querySelectorAll('[data-plots=scatter] .plot, [data-plots=bland_altman] .plot')"
         ".forEach(n => Plotly.relayout(n, {'xaxis.range': [0, 300], 'yaxis.range': [-300, 300]}))"
     )
-    margins = opened.run(
+    margins = opened.evaluate(
         "[...document.querySelectorAll('[data-plots=scatter] .plot, [data-plots=bland_altman] "
         ".plot, .whole .plot')].map(n => [n._fullLayout._size, n._fullLayout.margin])"
     )
     assert len(margins) == 3 + 3 + 1
     assert all(size[side] == margin[side] for size, margin in margins for side in "lrtb")
-    labels = opened.run("document.querySelector('[data-plots=distribution]').textContent")
-    assert "<b>huber</b>" in labels
-    assert opened.run("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
+    assert "<b>huber</b>" in (opened.text_content("[data-plots=distribution]") or "")
+    assert opened.evaluate("[...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
 
 
 @pytest.mark.parametrize("case", [3, 7, 48])
-def test_hovering_shows_the_case(opened: Chromium, case: int) -> None:
+def test_hovering_shows_the_case(opened: Page, case: int) -> None:
     report = sample()
     target = report.targets[0]
     for kind in ("scatter", "bland_altman"):
         for model, (x, y) in zip(target.models, dots(opened, kind, case), strict=True):
-            opened.move(5, 5)
-            opened.move(x, y)
-            tip: dict[str, Any] = opened.run(
+            move(opened, 5, 5)
+            move(opened, x, y)
+            tip: dict[str, Any] = opened.evaluate(
                 "(() => { const tip = document.getElementById('tip'); return {hidden: tip.hidden, "
                 "text: tip.innerText, image: tip.querySelector('img').src}; })()"
             )
@@ -531,131 +558,122 @@ def test_hovering_shows_the_case(opened: Chromium, case: int) -> None:
                     "-", "\N{MINUS SIGN}"
                 ),
             ]
-    opened.move(5, 5)
-    assert opened.run("document.getElementById('tip').hidden")
+    move(opened, 5, 5)
+    assert opened.evaluate("document.getElementById('tip').hidden")
 
 
-def test_a_click_marks_the_case_everywhere(opened: Chromium) -> None:
+def test_a_click_marks_the_case_everywhere(opened: Page) -> None:
     for case in (7, 3):
-        opened.click(*dots(opened, "scatter", case)[1])
+        click(opened, *dots(opened, "scatter", case)[1])
     for kind in ("scatter", "bland_altman"):
         of_both = np.stack([dots(opened, kind, case) for case in (7, 3)], axis=1)
         np.testing.assert_allclose(np.reshape(rings(opened, kind), of_both.shape), of_both, atol=1)
     assert len(rings(opened, "distribution")) == 2 * 4
     first = "[...document.querySelectorAll('.cases tr.marked')].map(row => +row.dataset.case)"
-    assert opened.run(first) == [7, 3]
+    assert opened.evaluate(first) == [7, 3]
     pressed = "[...document.querySelectorAll('.card[aria-pressed=true]')].map(n => +n.dataset.case)"
-    assert opened.run(f"[...new Set({pressed})]") == [7, 3]
-    assert opened.run("document.querySelectorAll('#marked img').length") == 2
+    assert opened.evaluate(f"[...new Set({pressed})]") == [7, 3]
+    assert opened.locator("#marked img").count() == 2
     # Once more takes the mark away, here in the table, by the keyboard.
-    opened.run("document.querySelector('.cases tr[data-case=\"7\"] input').focus()")
-    for kind in ("keyDown", "keyUp"):
-        opened.send("Input.dispatchKeyEvent", type=kind, key=" ", text=" ", code="Space")
-    opened.settle()
-    assert opened.run(first) == [3]
+    opened.focus('.cases tr[data-case="7"] input')
+    opened.keyboard.press("Space")
+    settle(opened)
+    assert opened.evaluate(first) == [3]
     assert len(rings(opened, "scatter")) == 3
-    assert opened.run("document.activeElement.getAttribute('aria-label')") == "Mark 7.png"
+    assert opened.evaluate("document.activeElement.getAttribute('aria-label')") == "Mark 7.png"
 
 
-def test_the_table_of_cases_aligns_its_numbers(opened: Chromium) -> None:
+def test_the_table_of_cases_aligns_its_numbers(opened: Page) -> None:
     target = sample().targets[0]
     truth, prediction = target.truth[7], target.models[2].prediction[7]
-    cells = "[...document.querySelector('.cases tbody tr').cells].map(cell => cell.textContent)"
-    row = opened.run(cells)
+    row = opened.locator(".cases tbody tr").first.locator("td").all_text_contents()
     assert row[5] == f"{truth:.1f}"
     assert row[8] == f"{prediction:.1f} ({prediction - truth:+.1f})"
-    decimals = opened.run(
-        "[...document.querySelectorAll('.cases tbody tr')].map(row => row.cells[5].textContent)"
-    )
+    decimals = opened.locator(".cases tbody td:nth-child(6)").all_text_contents()
     assert {len(text.partition(".")[2]) for text in decimals} == {1}
 
 
-def test_the_table_of_cases_sorts_and_finds(opened: Chromium) -> None:
+def test_the_table_of_cases_sorts_and_finds(opened: Page) -> None:
     shown = "[...document.querySelectorAll('.cases tbody tr')].map(row => +row.dataset.case)"
-    assert opened.run(shown)[0] == 7
-    assert len(opened.run(shown)) == 20
-    opened.run("document.querySelector('.cases .more').click()")
-    assert len(opened.run(shown)) == 40
-    opened.run("[...document.querySelectorAll('.cases th button')][3].click()")
+    assert opened.evaluate(shown)[0] == 7
+    assert len(opened.evaluate(shown)) == 20
+    opened.click(".cases .more")
+    assert len(opened.evaluate(shown)) == 40
+    opened.locator(".cases th button").nth(3).click()
     truth = sample().targets[0].truth
-    assert opened.run(shown) == np.argsort(-np.where(np.isnan(truth), -np.inf, truth))[:20].tolist()
-    opened.run(
-        "(() => { const find = document.querySelector('.cases input[type=search]'); "
-        "find.value = '<C>'; find.dispatchEvent(new Event('input')); })()"
-    )
-    assert opened.run(shown) == [3]
+    largest = np.argsort(-np.where(np.isnan(truth), -np.inf, truth))[:20]
+    assert opened.evaluate(shown) == largest.tolist()
+    opened.fill(".cases input[type=search]", "<C>")
+    assert opened.evaluate(shown) == [3]
 
 
-def test_theme_print_and_narrow_window(opened: Chromium, tmp_path: Path) -> None:
+def test_theme_print_and_narrow_window(opened: Page) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
-    assert opened.run(background) == "rgb(255, 255, 255)"
-    opened.run("document.getElementById('theme').click()")
-    assert opened.run(background) == "rgb(20, 23, 27)"
+    assert opened.evaluate(background) == "rgb(255, 255, 255)"
+    opened.click("#theme")
+    assert opened.evaluate(background) == "rgb(20, 23, 27)"
     text = "getComputedStyle(document.querySelector('.plot .xtick text')).fill"
-    assert opened.run(text) == "rgb(232, 234, 237)"
-    opened.resize(420, 900)
-    opened.wait("document.documentElement.scrollWidth <= 420")
+    assert opened.evaluate(text) == "rgb(232, 234, 237)"
+    resize(opened, 420, 900)
+    wait(opened, "document.documentElement.scrollWidth <= 420")
     # On paper all plots are drawn, also those that nobody has looked at, and then as before.
-    opened.resize(1400, 300)
-    opened.open(tmp_path / "report.html")
+    resize(opened, 1400, 300)
+    opened.reload()
+    settle(opened)
     widths = "[...document.querySelectorAll('.plot')].map(n => n._fullLayout?.width)"
-    assert None in opened.run(widths)
-    opened.run("dispatchEvent(new Event('beforeprint'))")
-    assert opened.run(widths) == [335] * 6 + [680] * 5
+    assert None in opened.evaluate(widths)
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert opened.evaluate(widths) == [335] * 6 + [680] * 5
     # What is wider than the paper, A4 less its margins, makes all smaller.
-    opened.send("Emulation.setEmulatedMedia", media="print")
-    beyond = opened.run(
+    opened.emulate_media(media="print")
+    beyond = opened.evaluate(
         "document.body.style.width = '688px', [...document.querySelectorAll('main *')]"
         ".filter(node => node.getBoundingClientRect().right > 689).map(node => node.outerHTML)"
     )
     assert beyond == []
-    opened.run("document.body.style.width = ''")
-    opened.send("Emulation.setEmulatedMedia", media="")
-    opened.run("dispatchEvent(new Event('afterprint'))")
-    opened.wait(f"{widths}.every(width => width > 400)")
-    opened.print(tmp_path / "report.pdf")
-    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    opened.evaluate("document.body.style.width = ''")
+    opened.emulate_media(media="null")
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    wait(opened, f"{widths}.every(width => width > 400)")
+    paper = opened.pdf(print_background=True, prefer_css_page_size=True)
+    assert paper.startswith(b"%PDF")
 
 
-def test_highest_and_lowest_scores_in_all_widths(browser: Chromium, tmp_path: Path) -> None:
+def test_highest_and_lowest_scores_in_all_widths(show: Callable[[Report], Page]) -> None:
     report = dataclasses.replace(sample(), quality=True)
-    browser.resize(1400, 6000)
     strips = "[...document.querySelectorAll('.strip')]"
-    for opened in opening(browser, report, tmp_path):
-        assert opened.run(f"{strips}.map(n => n.querySelectorAll('img').length)") == [6] * 4
-        tops = f"{strips}.map(n => n.getBoundingClientRect().top)"
-        first, second, third, fourth = opened.run(tops)
-        assert first == second < third == fourth
-        lines = (
-            f"{strips}.map(n => new Set([...n.querySelectorAll('.card')]"
-            ".map(card => card.getBoundingClientRect().top)).size)"
-        )
-        assert opened.run(lines) == [1] * 4
-        opened.run("document.querySelector('.strip .card').click()")
-        pressed = "document.querySelectorAll('.strip .card[aria-pressed=true]').length"
-        assert opened.run(pressed) >= 1
-        opened.resize(420, 900)
-        opened.wait("document.documentElement.scrollWidth <= 420")
-        assert opened.run(lines) == [2] * 4
-        opened.resize(1400, 6000)
+    opened = show(report)
+    assert opened.evaluate(f"{strips}.map(n => n.querySelectorAll('img').length)") == [6] * 4
+    tops = f"{strips}.map(n => n.getBoundingClientRect().top)"
+    first, second, third, fourth = opened.evaluate(tops)
+    assert first == second < third == fourth
+    lines = (
+        f"{strips}.map(n => new Set([...n.querySelectorAll('.card')]"
+        ".map(card => card.getBoundingClientRect().top)).size)"
+    )
+    assert opened.evaluate(lines) == [1] * 4
+    opened.click(".strip .card")
+    assert opened.locator(".strip .card[aria-pressed=true]").count() >= 1
+    resize(opened, 420, 900)
+    wait(opened, "document.documentElement.scrollWidth <= 420")
+    assert opened.evaluate(lines) == [2] * 4
 
 
-def test_one_loss_without_images(browser: Chromium, tmp_path: Path) -> None:
+def test_one_loss_without_images(show: Callable[[Report], Page]) -> None:
     report = sample(losses=("mse",), suspects=False)
     target = report.targets[0]
     models = [dataclasses.replace(target.models[0], curve=None)]
     plain = dataclasses.replace(target, models=models, unit=None)
     report = dataclasses.replace(report, targets=[plain, plain], thumbnails=())
-    browser.resize(1400, 12000)
-    for opened in opening(browser, report, tmp_path):
-        heads = opened.run("[...document.querySelectorAll('h3')].map(n => n.textContent)")
-        assert heads[0] == "Agreement with the truth"
-        absent = {"Learning curves", "Suspected wrong labels", "Set aside in training"}
-        assert not absent & set(heads)
-        assert opened.run("document.images.length") == 0
-        assert opened.run("document.querySelectorAll('nav a').length") == 2
-        headlines = opened.run("[...document.querySelectorAll('nav span')].map(n => n.textContent)")
-        assert headlines == [opened.run("document.querySelector('h2').textContent")] * 2
-        assert opened.run("document.querySelector('.bar').checkVisibility()") is False
-        opened.click(*dots(opened, "scatter", 7)[0])
-        assert len(rings(opened, "scatter")) == 2
+    opened = show(report)
+    heads = opened.locator("h3").all_text_contents()
+    assert heads[0] == "Agreement with the truth"
+    absent = {"Learning curves", "Suspected wrong labels", "Set aside in training"}
+    assert not absent & set(heads)
+    assert opened.evaluate("document.images.length") == 0
+    assert opened.locator("nav a").count() == 2
+    headlines = opened.locator("nav span").all_text_contents()
+    assert headlines == [opened.text_content("h2")] * 2
+    assert opened.evaluate("document.querySelector('.bar').checkVisibility()") is False
+    click(opened, *dots(opened, "scatter", 7)[0])
+    assert len(rings(opened, "scatter")) == 2
