@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -496,6 +496,8 @@ def test_page_renders(opened: Page) -> None:
         for kind in ("scatter", "bland_altman", "sizes", "curves", "distribution")
     }
     assert counts == {"scatter": 3, "bland_altman": 3, "sizes": 2, "curves": 2, "distribution": 1}
+    assert "Error by predicted uncertainty" not in opened.locator("h3").all_text_contents()
+    assert opened.locator("[data-plots=spreads]").count() == 0
     assert len(centre(opened, "[data-plots=scatter] .points path")) == 3 * 58
     assert opened.text_content("h2") == "fine_grained predicts best."
     assert opened.text_content("h1") == f"Title {HOSTILE}"
@@ -637,6 +639,49 @@ def test_theme_print_and_narrow_window(opened: Page) -> None:
     wait(opened, f"{widths}.every(width => width > 400)")
     paper = opened.pdf(print_background=True, prefer_css_page_size=True)
     assert paper.startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_painted(opened: Page, scheme: Literal["light", "dark"]) -> None:
+    """Mostly in the colour of the page, with something in that of each loss."""
+    opened.emulate_media(color_scheme=scheme)
+    settle(opened)
+    with Image.open(BytesIO(opened.screenshot())) as shot:
+        assert shot.size == (1400, 6000)
+        painted = shot.convert("RGB").getcolors(maxcolors=1400 * 6000)
+    assert painted is not None
+    count = {colour: number for number, colour in painted}
+    assert len(count) > 1000
+    background = {"light": (255, 255, 255), "dark": (20, 23, 27)}[scheme]
+    assert 0.5 < count[background] / (1400 * 6000) < 0.95
+    for colour in ((31, 120, 193), (213, 94, 0), (11, 143, 108)):
+        assert count[colour] > 100
+
+
+def test_error_by_predicted_uncertainty(show: Callable[[Report], Page]) -> None:
+    """Of the losses that tell it."""
+    report = sample(62)
+    target = report.targets[0]
+    errors = [np.abs(model.prediction - target.truth) for model in target.models[:2]]
+    spreads = [1 + 2 * error for error in errors]
+    told = [
+        dataclasses.replace(model, spread=spread)
+        for model, spread in zip(target.models, spreads, strict=False)
+    ]
+    target = dataclasses.replace(target, models=[*told, target.models[2]])
+    opened = show(dataclasses.replace(report, targets=[target]))
+    assert "Error by predicted uncertainty" in opened.locator("h3").all_text_contents()
+    plots = opened.locator("[data-plots=spreads] .plot")
+    assert plots.count() == 1
+    assert plots.locator(".legendtext").all_text_contents() == list(LOSSES[:2])
+    assert plots.locator(".scatterlayer .js-line").count() == 2
+    assert plots.locator(".scatterlayer .points path").count() == 2 * 6
+    drawn = plots.evaluate("node => node.data.map(({x, y}) => [x, y])")
+    for (x, y), error, spread in zip(drawn, errors, spreads, strict=True):
+        # Six bins of the 60 cases that have a label and a prediction; NaN is last.
+        bins = np.argsort(spread)[:60].reshape(6, 10)
+        np.testing.assert_allclose(x, spread[bins].mean(1))
+        np.testing.assert_allclose(y, error[bins].mean(1))
 
 
 def test_highest_and_lowest_scores_in_all_widths(show: Callable[[Report], Page]) -> None:
