@@ -217,6 +217,18 @@ def test_near_duplicates_of_real_images(hc18: Path) -> None:
         assert image.partition("_")[0] in what
 
 
+def test_series_of_photographs(hc18: Path) -> None:
+    """In BIQ2021, some scenes were taken several times."""
+    folder = hc18.parent / "biq2021"
+    flags = {"image_root": folder / "images", "target_columns": ["MOS"], "split_column": "split"}
+    found = finecorr.check(folder / "scores.csv", decode=600, **flags)
+    assert "600 of 2400 images were decoded" in found.text()
+    assert not {"label in another unit", "label far out"} & kinds(found)
+    pairs = found.findings[found.findings["kind"] == "same picture"]
+    assert len(pairs) >= 5
+    assert pairs["what"].str.contains("train and test|validation and test").any()
+
+
 def _hc18(folder: Path, **flags: str) -> Check:
     return finecorr.check(
         folder / "training_set_pixel_size_and_HC.csv",

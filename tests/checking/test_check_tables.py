@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from checked import COUNT, checked, kinds, labels, rows, scenes
+from checked import COUNT, checked, kinds, labels, rows, scene, scenes
 from dicom_files import write_dicom
 from finecorr.checking.findings import Histogram
 from finecorr.checking.subjects import suggested_pattern
@@ -50,6 +50,14 @@ LABELS: dict[str, tuple[str, dict[int, float]]] = {
 }
 
 
+def test_several_kinds_of_odd_labels_at_once(folder: Path, names: list[str]) -> None:
+    values = {4: 700.0, 5: 6.9, 10: -1.0, 11: -1.0, 12: -1.0, 20: 2e4}
+    found = checked(folder, names, _with(values))
+    assert sorted(rows(found, "label in another unit")) == [4, 5]
+    assert rows(found, "label that may stand for none") == [10, 11, 12]
+    assert rows(found, "label far out") == [20]
+
+
 @pytest.mark.parametrize("case", LABELS)
 def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None:
     kind, values = LABELS[case]
@@ -59,7 +67,11 @@ def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None
     assert not others & kinds(found)
 
 
+<<<<<<< HEAD
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
+=======
+DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+>>>>>>> ac34b70643998a556f63dc0e5f4bd6f77a3baf0e
     "normal": lambda rng: rng.normal(50, 5, COUNT),
     "skewed": lambda rng: rng.lognormal(3, 0.8, COUNT),
     "uniform": lambda rng: rng.uniform(0, 1, COUNT),
@@ -126,7 +138,7 @@ def test_a_pattern_is_suggested_where_no_flag_names_subjects(tmp_path: Path) -> 
     names = [f"{i // 2:03d}_{'2' * (i % 2)}HC.png" for i in range(COUNT)]
     for old, new in zip(scenes(tmp_path), names, strict=True):
         (tmp_path / old).rename(tmp_path / new)
-    found = checked(tmp_path, names, {})
+    found = checked(tmp_path, [*names, "absent.png"], {})
     assert r"--group-pattern '^(\d+)[_-]'" in found.text()
     assert "it would find 20" in found.text()
     found = checked(tmp_path, names, {}, group_pattern=r"^(\d+)")
@@ -188,8 +200,6 @@ def test_pixel_sizes(folder: Path, names: list[str]) -> None:
 
 
 def test_pixel_sizes_that_files_say_otherwise(tmp_path: Path) -> None:
-    from checked import scene
-
     names = [f"{i}.dcm" for i in range(COUNT)]
     for i, name in enumerate(names):
         write_dicom(tmp_path / name, scene(i), PixelSpacing=[0.2 + 0.1 * (i == 5)] * 2)

@@ -30,6 +30,7 @@ _NEAR = 0.25
 """How far, as a share, the medians of two clusters may be from a factor."""
 _GAP = 1.25
 """Ratio of neighbours between two clusters."""
+_FEW, _MOST, _ROOM = 3, 0.9, 0.15
 _STANDS_FOR_NONE = (-9999, -999, -99, -9, -1, 0, 99, 999, 9999, 99999)
 _TIMES, _OFTENER = 3, 5
 """How often a value that stands for none occurs, and how many times as often as any other one."""
@@ -90,7 +91,10 @@ def _placeholders(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
         often = len(values) > _WHOLE and count >= _OFTENER * counts[others].max()
         rest = labels[labels != value]
         gap = np.abs(rest - value).min()
-        away = value in _STANDS_FOR_NONE and gap > max(np.ptp(rest) / 4, 2 * _typical_step(rest))
+        wide = np.ptp(np.quantile(rest, [0.05, 0.95]))
+        away = value in _STANDS_FOR_NONE and (
+            gap > max(wide / 4, 2 * _typical_step(rest)) or value < 0 < rest.min()
+        )
         if often or away:
             what = f"{value:g}, as in {count} rows: does it stand for none?"
             found += [_Odd(int(place), what) for place in np.flatnonzero(labels == value)]
@@ -103,39 +107,52 @@ def _typical_step(values: Array) -> float:
 
 def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
     """Those of the smaller of two clusters, whose medians differ by a factor of units."""
-    places = np.flatnonzero(~odd)
-    if len(places) < 10 or (labels[places] <= 0).any():
+    places = np.flatnonzero(~odd & (labels > 0))
+    if len(places) < max(10, 0.9 * (~odd).sum()):
         return []
     order = places[np.argsort(labels[places])]
-    values = labels[order]
-    ratios = values[1:] / values[:-1]
-    found: list[_Odd] = []
+    ratios = labels[order][1:] / labels[order][:-1]
+    found: dict[int, tuple[int, _Odd]] = {}
     for at in np.flatnonzero(ratios > _GAP) + 1:
-        low, high = order[:at], order[at:]
-        few, many = (low, high) if len(low) < len(high) else (high, low)
-        ratio = float(np.median(labels[high]) / np.median(labels[low]))
-        name = min(_FACTORS, key=lambda name: abs(np.log(_FACTORS[name] / ratio)))
-        factor = _FACTORS[name]
-        # A few labels need not be in the middle of the others: they have to fit among them, which
-        # says something if the others are closer together than that.
-        back = labels[few] * (factor if few is low else 1 / factor)
-        ends = np.quantile(labels[many], [0.02, 0.98])
-        fits = np.mean((back >= ends[0]) & (back <= ends[1])) >= 0.9
-        near = abs(ratio / factor - 1) < _NEAR or len(few) <= 3
-        apart = ratios[at - 1] > factor ** (1 / 3) and ends[1] < ends[0] * factor
-        scales: list[Callable[[Array], Array]] = [np.asarray] if few is high else []
-        # Where labels reach down to 0, as scores do, the logarithm makes outliers.
-        if skew(np.log(labels[many])) > -_SKEWED:
-            scales.append(np.log)
-        scores = [_scores(labels[few], labels[many], scale).min() for scale in scales]
-        stands = max(scores, default=0.0) > SUSPICIOUS
-        if fits and near and apart and stands and len(few) <= len(many):
-            side = "below" if few is low else "above"
-            what = "{:.4g} is about a factor of {} {} the others ({} so): is it in another unit?"
-            count = f"{len(few)} {'is' if len(few) == 1 else 'are'}"
-            new = [_Odd(int(p), what.format(labels[p], name, side, count)) for p in few]
-            found = max(found, new, key=len)
-    return found
+        above = bool(at > len(order) / 2)
+        few, many = (order[at:], order[:at]) if above else (order[:at], order[at:])
+        name = _factor(labels[few], labels[many], above, float(ratios[at - 1]))
+        if name is None:
+            continue
+        side = "above" if above else "below"
+        count = f"{len(few)} {'is' if len(few) == 1 else 'are'}"
+        for place in few.tolist():
+            what = (
+                f"{labels[place]:.4g} is about a factor of {name} {side} the others ({count} so): "
+                "is it in another unit?"
+            )
+            # Of several clusters that a label is in, the largest one.
+            if len(few) > found.get(place, (0,))[0]:
+                found[place] = len(few), _Odd(place, what)
+    return [said for _, said in found.values()]
+
+
+def _factor(few: Array, many: Array, above: bool, gap: float) -> str | None:
+    """The name of the factor of units by which few labels are above, or below, the others."""
+    scales: list[Callable[[Array], Array]] = [np.asarray] if above else []
+    # Where labels reach down to 0, as scores do, the logarithm makes outliers.
+    if skew(np.log(many)) > -_SKEWED:
+        scales.append(np.log)
+    scores = [_scores(few, many, scale).min() for scale in scales]
+    if max(scores, default=0.0) <= SUSPICIOUS:
+        return None
+    low, high = np.quantile(many, [0.05, 0.95]) * [1 - _ROOM, 1 + _ROOM]
+    ratio = float(np.median(few) / np.median(many))
+    ratio = ratio if above else 1 / ratio
+    for name, factor in sorted(_FACTORS.items(), key=lambda item: abs(np.log(item[1] / ratio))):
+        back = few / factor if above else few * factor
+        # A few need not be like the middle of the others, and have to be among them: that says
+        # something where the others are closer together than the factor, and the few apart.
+        near = abs(ratio / factor - 1) < _NEAR or len(few) <= _FEW
+        among = np.mean((back >= low) & (back <= high)) >= _MOST
+        if near and among and gap > factor ** (1 / 3) and high < low * factor:
+            return name
+    return None
 
 
 def _far_out(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -39,10 +40,11 @@ def look_at_subjects(table: ImageTable, options: TableOptions) -> Section:
         lines.append(f"largest: {', '.join(largest)}")
     found = []
     if options.group_column is None and options.group_pattern is None:
-        pattern = suggested_pattern([paths[0].name for paths in table.images])
+        named = [paths[0] for paths in table.images if paths[0].is_file()]
+        pattern = suggested_pattern([path.name for path in named])
         lines.append("each image is its own subject, as no flag names another")
         if pattern is not None:
-            found.append(Finding("subjects in names", _suggestion(table, pattern)))
+            found.append(Finding("subjects in names", _suggestion(named, pattern)))
     else:
         found = _different_labels(table)
     if sizes.max() > len(table) / 2 and len(table) > 2:
@@ -65,12 +67,12 @@ def suggested_pattern(names: list[str]) -> str | None:
     return None
 
 
-def _suggestion(table: ImageTable, pattern: str) -> str:
+def _suggestion(files: list[Path], pattern: str) -> str:
     groups: dict[str, list[str]] = {}
-    for paths in table.images:
-        match = re.match(pattern, paths[0].name)
+    for file in files:
+        match = re.match(pattern, file.name)
         assert match is not None
-        groups.setdefault(match[1], []).append(paths[0].name)
+        groups.setdefault(match[1], []).append(file.name)
     names = ", ".join(next(names for names in groups.values() if len(names) > 1)[:3])
     return (
         f"are {names} of one subject? Then --group-pattern '{pattern}' keeps the images of each in "
