@@ -67,11 +67,7 @@ def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None
     assert not others & kinds(found)
 
 
-<<<<<<< HEAD
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
-=======
-DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
->>>>>>> ac34b70643998a556f63dc0e5f4bd6f77a3baf0e
     "normal": lambda rng: rng.normal(50, 5, COUNT),
     "skewed": lambda rng: rng.lognormal(3, 0.8, COUNT),
     "uniform": lambda rng: rng.uniform(0, 1, COUNT),
