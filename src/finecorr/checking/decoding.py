@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from finecorr.data import pictures
 from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Picture
+from finecorr.data.threads import Turns, side_by_side
 from finecorr.data.view import scaled
 
 SIDE = 32
@@ -69,7 +66,7 @@ class Measures(NamedTuple):
 
 def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | str]:
     """What is measured on each, or why it cannot be read."""
-    turns = _Turns(options.max_megapixels * 1e6)
+    turns = Turns(options.max_megapixels * 1e6)
 
     def work(frame: Frame) -> Measures | str:
         # Readers raise what they like on a broken file.
@@ -80,7 +77,7 @@ def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | st
         except Exception as error:
             return pictures.fault_of(error)
 
-    return side_by_side(work, frames, "reading images")
+    return list(side_by_side(work, frames, "reading images"))
 
 
 def thumbnail_source(frame: Frame, options: ImageOptions) -> Tensor | None:
@@ -91,42 +88,12 @@ def thumbnail_source(frame: Frame, options: ImageOptions) -> Tensor | None:
         return None
 
 
-def side_by_side(
-    work: Callable[[_T], _R], items: Sequence[_T], progress: str | None = None
-) -> list[_R]:
-    """The result for each item, by as many threads as the process may use."""
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        done = pool.map(work, items)
-        hidden = True if progress is None else None  # None: no terminal
-        try:
-            return list(tqdm(done, progress, len(items), leave=False, unit="image", disable=hidden))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all of them
-            raise
-
-
 def spread_over(frames: Sequence[Frame], count: int | Literal["all"]) -> list[Frame]:
     """So many of them, evenly spread."""
     if count == "all" or len(frames) <= count:
         return list(frames)
     chosen = np.linspace(0, len(frames) - 1, count).round().astype(int)
     return [frames[place] for place in chosen]
-
-
-class _Turns:
-    """Pictures that are large together are decoded one after the other."""
-
-    def __init__(self, pixels: float) -> None:
-        self._small = pixels / torch.get_num_threads()
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def __call__(self, pixels: int) -> Iterator[None]:
-        if pixels <= self._small:
-            yield
-            return
-        with self._lock:
-            yield
 
 
 def _measured(picture: Picture, options: ImageOptions) -> Measures:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from finecorr.checking.alignment import aligned
-from finecorr.checking.decoding import SIDE, side_by_side
+from finecorr.checking.decoding import SIDE
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Section, some
 from finecorr.data.names import real_paths
 from finecorr.data.table import ImageTable
+from finecorr.data.threads import side_by_side
 
 SAME = 0.9
 """Correlation from which on two pictures are one. In HC18, that of no two subjects is above 0.82;

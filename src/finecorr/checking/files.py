@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from finecorr.checking.decoding import Frame, Measures, decode, side_by_side, spread_over
+from finecorr.checking.decoding import Frame, Measures, decode, spread_over
 from finecorr.checking.findings import Finding, Section, refusals, some
 from finecorr.data import pictures
 from finecorr.data.decoding import checked_header, frames_of
@@ -17,6 +17,7 @@ from finecorr.data.names import real_paths
 from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header
 from finecorr.data.table import ImageTable
+from finecorr.data.threads import side_by_side
 from finecorr.errors import InputError, spelled
 
 _MANY = 20

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from finecorr.data import pictures
 from finecorr.data.decoding import (
@@ -33,6 +28,7 @@ from finecorr.data.left_out import LeftOut, Lost, Unreadable
 from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header, Shape
 from finecorr.data.table import ImageTable
+from finecorr.data.threads import Turns, side_by_side
 from finecorr.errors import InputError, InputWarning, spelled
 
 _T = TypeVar("_T")
@@ -40,8 +36,6 @@ _R = TypeVar("_R")
 
 SAMPLE = 256
 """How many are decoded at the start of those that are not kept."""
-_AT_ONCE = 1024
-"""Files or images that wait for a thread."""
 
 
 class Inputs(Protocol):
@@ -84,7 +78,7 @@ class Images:
     ) -> None:
         self.options = options
         self._source, self._numbers = table.source, table.rows
-        self._turn = _Turn(options.max_megapixels * 1e6)
+        self._turn = Turns(options.max_megapixels * 1e6)
         self._paths = list(dict.fromkeys(chain.from_iterable(table.images)))
         headers = _Headers(self._paths, options)
         self.rows, files, numbers = _frames(table, self._paths, headers)
@@ -165,7 +159,7 @@ class Images:
         chosen = np.linspace(0, len(rest) - 1, min(len(rest), SAMPLE)).round().astype(np.intp)
         wanted = [*np.flatnonzero(room).tolist(), *rest[chosen].tolist()]
         wanted = [frame for frame in wanted if frame not in self._faults]
-        results = _side_by_side(self._decode_or_fault, wanted, "reading images")
+        results = side_by_side(self._decode_or_fault, wanted, "reading images")
         for frame, found in zip(wanted, results, strict=True):
             if isinstance(found, str):
                 self._faults[frame] = found
@@ -222,7 +216,7 @@ class _Headers:
             except Exception as error:
                 return pictures.fault_of(error)
 
-        for file, header in enumerate(_side_by_side(read, paths, "reading headers")):
+        for file, header in enumerate(side_by_side(read, paths, "reading headers")):
             shapes: tuple[Shape, ...] = stand_in
             if isinstance(header, str):
                 self.faults[file] = header
@@ -303,45 +297,3 @@ def note_smaller(source: Path, inputs: Inputs) -> None:
             InputWarning,
             stacklevel=2,
         )
-
-
-class _Turn:
-    """Lets threads decode side by side as long as their images together are not too large."""
-
-    def __init__(self, pixels: float) -> None:
-        self._most, self._now = pixels, 0
-        self._free = threading.Condition()
-
-    @contextmanager
-    def __call__(self, pixels: int) -> Iterator[None]:
-        with self._free:
-            self._free.wait_for(lambda: self._now == 0 or self._now + pixels <= self._most)
-            self._now += pixels
-        try:
-            yield
-        finally:
-            with self._free:
-                self._now -= pixels
-                self._free.notify_all()
-
-    def __reduce__(self) -> tuple[type[_Turn], tuple[float]]:
-        # A process that loads images has turns of its own.
-        return _Turn, (self._most,)
-
-
-def _side_by_side(work: Callable[[_T], _R], items: Sequence[_T], progress: str) -> Iterator[_R]:
-    """The results in their order, by as many threads as the process may use."""
-    with (
-        ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        # None: no terminal
-        tqdm(None, progress, len(items), leave=False, unit="image", disable=None) as bar,
-    ):
-        try:
-            # All at once, those of a million would be gigabytes of tasks.
-            for start in range(0, len(items), _AT_ONCE):
-                for result in pool.map(work, items[start : start + _AT_ONCE]):
-                    bar.update()
-                    yield result
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for all of them
-            raise
