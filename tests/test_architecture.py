@@ -70,7 +70,7 @@ MAY_IMPORT = {
         *("cli", "flags", "checking", "evaluating", "comparison", "runs", "trained", "models"),
         *("data", *ANYBODY),
     },
-    "__init__": {"functional", "losses", "pieces", "trained", "api"},
+    "__init__": {"functional", "losses", "pieces", "trained", "checking", "api"},
     "__main__": {"cli"},
 }
 CORE_THIRD_PARTY = {"torch", "numpy", "scipy"}
