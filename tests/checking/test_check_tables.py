@@ -51,11 +51,11 @@ LABELS: dict[str, tuple[str, dict[int, float]]] = {
 
 
 def test_several_kinds_of_odd_labels_at_once(folder: Path, names: list[str]) -> None:
-    values = {4: 700.0, 5: 6.9, 10: -1.0, 11: -1.0, 12: -1.0, 20: 2e4}
+    values = {4: 700.0, 5: 6.9, 10: -1.0, 11: -1.0, 12: -1.0}
     found = checked(folder, names, _with(values))
     assert sorted(rows(found, "label in another unit")) == [4, 5]
     assert rows(found, "label that may stand for none") == [10, 11, 12]
-    assert rows(found, "label far out") == [20]
+    assert "label far out" not in kinds(found)
 
 
 @pytest.mark.parametrize("case", LABELS)

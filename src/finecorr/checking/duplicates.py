@@ -22,8 +22,8 @@ from finecorr.data.table import ImageTable
 from finecorr.data.threads import side_by_side
 
 SAME = 0.9
-"""Correlation from which on two pictures are one. In HC18, that of no two subjects is above 0.82;
-copies that are compressed, cut by 5 % or twice as bright have more: see docs/check.md."""
+"""Correlation from which on two pictures are one. In HC18, no two subjects reach 0.85; most copies
+that are compressed, cut a little or brighter have more: see docs/check.md."""
 _COARSE, _CANDIDATE, _NEAREST = 16, 0.6, 3
 """Those that are compared closely are the nearest by small pictures, if they are near at all."""
 _BLUR = SIDE // 4 + 1
