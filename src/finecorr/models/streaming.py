@@ -266,8 +266,8 @@ class _Work:
                     given = batch.to(self._device, memory_format=torch.channels_last)
                     own = regressor.features(given)
                     scores, _ = regressor.scores(own)
-                    predictions[chosen] = regressor.in_unit(scores).double().cpu().numpy()
-                    features[chosen] = own.double().cpu().numpy()
+                    predictions[chosen] = regressor.in_unit(scores).cpu().double().numpy()
+                    features[chosen] = own.cpu().double().numpy()
         return predictions, features
 
 
