@@ -1,13 +1,21 @@
-"""The losses on a GPU: as on the CPU, and without waiting for it."""
+"""The losses on a GPU, as on the CPU and without waiting for it; and a model that predicts there."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from finecorr.data.decoding import seen, unpacked
+from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.pictures.arrays import pictures_of
+from finecorr.models.regressor import Architecture, Regressor
+from finecorr.trained.bundle import Bundle
+from finecorr.trained.model import Model
 from strategies import Batch, assert_near, random_batch
 from test_contract import CASES, Case, assert_same
 
@@ -75,3 +83,17 @@ def test_half_precision() -> None:
         with torch.autocast("cuda", torch.float16):
             actual = case.evaluate(batch)
         assert_near(actual.value, expected.value, 1e-6)
+
+
+def test_a_model_predicts_as_on_the_cpu() -> None:
+    torch.manual_seed(0)
+    images = ImageOptions(image_size=(48, 64))
+    regressor = Regressor(Architecture("resnet10-narrow", 1, images.image_size, 1)).eval()
+    pictures = list(np.random.default_rng(0).integers(0, 256, (70, 60, 80), dtype=np.uint8))
+    views = [unpacked(seen(picture, images).image) for picture in pictures_of(pictures)]
+    with torch.inference_mode():
+        expected = regressor(torch.stack(views)).numpy()
+    model = Model(Bundle(regressor, TableOptions(Path("table.csv")), images))
+    found = model.predict(pictures)
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_allclose(found, expected, atol=0.02 * expected.std())
