@@ -1,4 +1,4 @@
-"""The losses on a GPU, as on the CPU and without waiting for it; and a model that predicts there."""
+"""The losses on a GPU: as on the CPU, and without waiting for it. A model that predicts there."""
 
 from __future__ import annotations
 
