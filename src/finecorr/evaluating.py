@@ -172,14 +172,14 @@ def _sureness(
     for i, name in enumerate(table.target_columns):
         truth, predicted = table.targets[:, i], predictions[:, i]
         notes[name] = []
-        if widths:
+        if widths and level is not None:
             low, high = predicted - widths[i], predicted + widths[i]
             columns |= {f"low {name}": low, f"high {name}": high}
             held = coverage(truth, low, high, table.groups)
             notes[name].append(
-                f"The {level:.0%} intervals, {widths[i]:.4g} to either side, hold the truth of "
-                f"{held.value:.1%} of the samples ({held.low:.1%} to {held.high:.1%}), each "
-                "subject counting once."
+                f"The {100 * level:g} % intervals, {widths[i]:.4g} to either side, hold the truth "
+                f"of {100 * held.value:.1f} % of the samples ({100 * held.low:.1f} to "
+                f"{100 * held.high:.1f} %), each subject counting once."
             )
         if spread is not None:
             columns[f"sd {name}"] = spread[:, i]

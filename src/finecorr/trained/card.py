@@ -134,8 +134,8 @@ def _intervals(bundle: Bundle) -> Iterator[str]:
             yield (
                 f"The truth of a new subject's image lies within {_number(half)}"
                 f"{f' {target.unit}' if target.unit else ''} of the prediction of {target.name} "
-                f"in at least {_LEVEL:.0%} of cases (from {found.subjects} validation subjects), "
-                "if subjects come from where these did."
+                f"in at least {100 * _LEVEL:g} % of cases, if subjects come from where the "
+                f"{found.subjects} of the validation did."
             )
 
 
