@@ -135,7 +135,7 @@ def _intervals(bundle: Bundle) -> Iterator[str]:
                 f"The truth of a new subject's image lies within {_number(half)}"
                 f"{f' {target.unit}' if target.unit else ''} of the prediction of {target.name} "
                 f"in at least {100 * _LEVEL:g} % of cases, if subjects come from where the "
-                f"{found.subjects} of the validation did."
+                f"{found.subjects} validation subjects did."
             )
 
 
