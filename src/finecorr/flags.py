@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
@@ -66,33 +66,35 @@ def _named(key: re.Match[str]) -> str:
     return f"--{key[1].replace('_', '-')}{key[2]}: "
 
 
-def _train() -> ArgumentParser:
-    parser = ArgumentParser(description=f"Train a model on a table and evaluate it. {_PRESET}")
-    parser.add_argument(
-        "--config", action="config", help="YAML file of flags, as in a run's folder"
-    )
+def _of_trainings(
+    description: str,
+    kinds: Sequence[type],
+    *,
+    without: Collection[tuple[type, str]] = (),
+    config: str = "YAML file of flags, as in a run's folder",
+) -> ArgumentParser:
+    """With the flags of these options, but for some, after `--config` and `--task`."""
+    parser = ArgumentParser(description=f"{description} {_PRESET}")
+    parser.add_argument("--config", action="config", help=config)
     _add_task(parser)
-    for cls in TRAIN_OPTIONS:
-        for option in fields(cls):
-            _add(parser, cls, option)
+    for kind in kinds:
+        for option in fields(kind):
+            if (kind, option.name) not in without:
+                _add(parser, kind, option)
     return parser
+
+
+def _train() -> ArgumentParser:
+    return _of_trainings("Train a model on a table and evaluate it.", TRAIN_OPTIONS)
 
 
 def _check() -> ArgumentParser:
-    parser = ArgumentParser(
-        description="Look at a table and its images before a training, and change nothing. The "
-        f"flags are those of train, so that its command can be checked word for word. {_PRESET}"
+    return _of_trainings(
+        "Look at a table and its images before a training, and change nothing. The flags are those "
+        "of train, so that its command can be checked word for word.",
+        (*CHECK_OPTIONS, RunOptions),
+        without={(RunOptions, option.name) for option in fields(CheckOptions)},
     )
-    parser.add_argument(
-        "--config", action="config", help="YAML file of flags, as in a run's folder"
-    )
-    _add_task(parser)
-    own = {option.name for option in fields(CheckOptions)}
-    for cls in (*_OF_TRAININGS, CheckOptions, RunOptions):
-        for option in fields(cls):
-            if cls is not RunOptions or option.name not in own:
-                _add(parser, cls, option)
-    return parser
 
 
 def _evaluate() -> ArgumentParser:
@@ -137,18 +139,13 @@ def _predict() -> ArgumentParser:
 
 
 def _compare() -> ArgumentParser:
-    parser = ArgumentParser(
-        description="Train several losses on the same splits of a table and compare them on the "
-        "rows that each training has not seen. The same command goes on where it stopped. "
-        f"{_PRESET}"
+    return _of_trainings(
+        "Train several losses on the same splits of a table and compare them on the rows that each "
+        "training has not seen. The same command goes on where it stopped.",
+        COMPARE_OPTIONS,
+        without=_NOT_COMPARED,
+        config="YAML file of flags",
     )
-    parser.add_argument("--config", action="config", help="YAML file of flags")
-    _add_task(parser)
-    for kind in COMPARE_OPTIONS:
-        for option in fields(kind):
-            if (kind, option.name) not in _NOT_COMPARED:
-                _add(parser, kind, option)
-    return parser
 
 
 def _suspects() -> ArgumentParser:
