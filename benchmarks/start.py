@@ -29,9 +29,10 @@ from finecorr.data import images
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.images import Images
 from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.splits import split_rows
 from finecorr.data.table import ImageTable, read_table
 from finecorr.run_options import RunOptions
-from finecorr.runs import _contents, split_rows
+from finecorr.runs import _contents
 
 KINDS = {"png": (68, 96), "jpg": (768, 1024)}
 """Height and width of a small image and of a photograph."""

@@ -747,7 +747,7 @@ def test_memory_does_not_grow_with_the_rows(
 
     monkeypatch.setattr(streaming, "seen", looking)
     monkeypatch.setattr(streaming, "unpacked", unpacking)
-    monkeypatch.setattr(streaming, "_PIXELS_ON_CPU", 8 * 32 * 48)
+    monkeypatch.setattr(streaming, "PIXELS_ON_CPU", 8 * 32 * 48)
     threads(2)
     member = _member("own_networks:without_batch_statistics")
     picture = _pictures(1)[0]

@@ -5,28 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """Which rows are trained on. Each field is a flag of the command line."""
-
-    split_fractions: tuple[float, float, float] = field(
-        default=(0.7, 0.15, 0.15),
-        metadata={
-            "help": "shares of the subjects for training, validation (which may be 0) and test"
-        },
-    )
-    folds: int | None = field(
-        default=None,
-        metadata={
-            "help": "cut the subjects into so many folds and test on one of them; of the others, "
-            "--split-fractions says how many are for validation"
-        },
-    )
-    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
-    split_seed: int | None = field(
-        default=None, metadata={"help": "of the splits (default: that of --seed)"}
-    )
+from finecorr.data.options import SplitOptions
 
 
 @dataclass(frozen=True)

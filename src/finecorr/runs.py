@@ -27,7 +27,7 @@ from finecorr.data.left_out import LeftOut
 from finecorr.data.module import ImageDataModule
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.records import read_record, write_record
-from finecorr.data.splits import MIN_LABELS, Fold, split_table
+from finecorr.data.splits import MIN_LABELS, split_rows
 from finecorr.data.table import ImageTable, check_target, read_table
 from finecorr.errors import InputError, InputWarning, Interrupted, Stopped
 from finecorr.evaluation.bootstrap import agreement_with_intervals
@@ -39,7 +39,7 @@ from finecorr.files import check_folder, is_temporary, remove_temporary, replaci
 from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
 from finecorr.models.frozen import FEATURES, frozen_features
-from finecorr.models.options import MAX_SEED, TrainingOptions
+from finecorr.models.options import TrainingOptions
 from finecorr.models.place import Place
 from finecorr.models.processes import place_of
 from finecorr.models.regressor import Regressor
@@ -449,15 +449,6 @@ def _remove_run(out: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def split_rows(table: ImageTable, options: RunOptions, seed: int) -> NDArray[np.str_]:
-    """As `finecorr.data.splits.split_table` does it; `seed` is that of the training."""
-    fold = None if options.folds is None else Fold(options.fold, options.folds)
-    seed = seed if options.split_seed is None else options.split_seed
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"--split-seed must be from 0 to {MAX_SEED}, not {seed}")
-    return split_table(table, options.split_fractions, seed, fold)
 
 
 def _replace_training_labels(

@@ -123,8 +123,8 @@ def test_a_prediction_sees_the_crops_of_a_grid(table: ImageTable) -> None:
 def test_large_images_come_in_small_batches(
     table: ImageTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crops, "_PIXELS_ON_GPU", 2**22)
-    monkeypatch.setattr(crops, "_PIXELS_ON_CPU", 2**22)
+    monkeypatch.setattr(crops, "PIXELS_ON_GPU", 2**22)
+    monkeypatch.setattr(crops, "PIXELS_ON_CPU", 2**22)
     dataset, images = _dataset(table)
     sizes = [[100, 100]] * 5 + [[4000, 3000]] * 2 + [[1000, 1000]] * 5
     images.shapes = np.array(sizes)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Section, some
-from finecorr.data.lengths import pixel_sizes
+from finecorr.data.lengths import SAME, pixel_sizes
 from finecorr.data.options import ImageOptions, TableOptions, name_and_unit
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
@@ -19,7 +19,6 @@ from finecorr.models.options import TrainingOptions
 _STEPS, _POPULATION, _SMALL = 4, 16, 200
 _WIDE = 20
 """Ratio of pixel sizes that is implausible."""
-_SAME = 0.01
 _UNITS = ("mm", "cm", "m", "um", "µm", "inch")
 _SCALES = ((0, 1), (0, 10), (0, 100), (1, 5), (1, 10), (1, 100))
 _OPINION = ("mos", "quality", "opinion")
@@ -192,7 +191,7 @@ def _disagreeing(table: ImageTable, sizes: _Sizes) -> list[Finding]:
             "file: the table's counts",
             int(sizes.rows[place]),
         )
-        for place in np.flatnonzero((np.abs(ratio - 1) > _SAME).any(axis=1))
+        for place in np.flatnonzero((np.abs(ratio - 1) > SAME).any(axis=1))
     ]
 
 

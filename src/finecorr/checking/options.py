@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from finecorr.data.options import SplitOptions
 from finecorr.errors import InputError
-from finecorr.run_options import SplitOptions
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from scipy.stats import ks_2samp
 
 from finecorr.checking.findings import Finding, Section, refusals, some
 from finecorr.checking.options import CheckOptions
-from finecorr.data.splits import Fold, check_disjoint, split_table
+from finecorr.data.splits import check_disjoint, split_rows
 from finecorr.data.table import SPLITS, ImageTable
 from finecorr.errors import InputError
-from finecorr.models.options import MAX_SEED
 
 _UNLIKE = 0.01
 """The p-value below which labels of two splits are distributed differently."""
@@ -31,7 +30,7 @@ def look_at_splits(
     if table.splits is not None and not np.isin(table.splits, SPLITS).all():
         return None, Section(title, ["not looked at, as the split column has faults"])
     try:
-        splits = _drawn(table, options, seed)
+        splits = split_rows(table, options, seed)
     except InputError as fault:
         found = [_torn(table, str(fault)) or Finding("impossible split", str(fault), refused=True)]
         if table.splits is None:
@@ -44,14 +43,6 @@ def look_at_splits(
         how += ", with validation subjects drawn from the training ones"
     lines, found = _compared(table, splits)
     return splits, Section(title, [how, *_sizes(table, splits), *lines], [] if drawn else found)
-
-
-def _drawn(table: ImageTable, options: CheckOptions, seed: int) -> NDArray[np.str_]:
-    fold = None if options.folds is None else Fold(options.fold, options.folds)
-    seed = seed if options.split_seed is None else options.split_seed
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"--split-seed must be from 0 to {MAX_SEED}, not {seed}")
-    return split_table(table, options.split_fractions, seed, fold)
 
 
 def _torn(table: ImageTable, fault: str) -> Finding | None:

@@ -26,6 +26,7 @@ from finecorr.comparison.summary import (
 from finecorr.comparison.tables import ranking_text, table_text
 from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.records import read_record, write_record
+from finecorr.data.splits import split_rows
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.report.verdict import verdict
@@ -38,7 +39,6 @@ from finecorr.runs import (
     check_same_table,
     differences,
     observers_ceiling,
-    split_rows,
 )
 
 RESULTS = "results.csv"

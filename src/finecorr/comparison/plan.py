@@ -10,10 +10,10 @@ from pathlib import Path
 from finecorr.comparison.options import FOLDS, VARIANT, ComparisonOptions
 from finecorr.comparison.splitting import Splitting
 from finecorr.config import CONFIG
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.options import MAX_SEED, AugmentationOptions, ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.frozen import FEATURES
-from finecorr.models.options import MAX_SEED, TrainingOptions
+from finecorr.models.options import TrainingOptions
 from finecorr.run_options import RunOptions
 from finecorr.trained import bundle
 

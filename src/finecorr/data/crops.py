@@ -13,7 +13,7 @@ from finecorr.data.dataset import Batch, ImageDataset, joined
 from finecorr.data.images import Images
 from finecorr.data.view import grid
 
-_PIXELS_ON_GPU, _PIXELS_ON_CPU = 2**22, 2**18
+PIXELS_ON_GPU, PIXELS_ON_CPU = 2**22, 2**18
 """Of a batch of whole images: a GPU is busy with many, and a CPU is fastest where the layers of one
 fit into its cache."""
 
@@ -87,7 +87,7 @@ class WholeImages(Dataset[Batch]):
     ) -> None:
         self._dataset = dataset
         self._batches: list[list[int]] = []
-        pixels = _PIXELS_ON_GPU if torch.cuda.is_available() else _PIXELS_ON_CPU
+        pixels = PIXELS_ON_GPU if torch.cuda.is_available() else PIXELS_ON_CPU
         own = np.array(indices, dtype=np.intp)
         sizes, of_image = np.unique(images.shapes[own], axis=0, return_inverse=True)
         for number, (height, width) in enumerate(sizes.tolist()):

@@ -12,7 +12,7 @@ from finecorr.data.frames import raise_faults
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning
 
-_SAME = 0.01
+SAME = 0.01
 """Relative difference up to which two sizes of a pixel are the same."""
 _SHOWN = 3
 
@@ -50,7 +50,7 @@ def pixel_sizes(table: ImageTable, images: Sized) -> NDArray[np.float64]:
     if table.pixel_sizes is not None:
         by_table = table.pixel_sizes[images.rows]
     ratio = images.pixel_sizes / by_table[:, None]
-    differ = np.flatnonzero((np.abs(ratio - 1) > _SAME).any(axis=1))
+    differ = np.flatnonzero((np.abs(ratio - 1) > SAME).any(axis=1))
     filled = np.isnan(by_table) & ~np.isnan(by_file)
     unknown = np.isnan(by_table) & np.isnan(by_file) & ~images.lost
     both = int((~np.isnan(ratio[:, 0])).sum())
@@ -90,7 +90,7 @@ def _examples(
     parts = []
     for image in np.arange(len(images))[chosen][:_SHOWN]:
         row, (height, width) = images.rows[image], images.pixel_sizes[image]
-        size = f"{width:g}" if abs(height / width - 1) <= _SAME else f"{height:g} x {width:g}"
+        size = f"{width:g}" if abs(height / width - 1) <= SAME else f"{height:g} x {width:g}"
         column = np.nan if table.pixel_sizes is None else table.pixel_sizes[row]
         given = "empty" if np.isnan(column) else f"{column:g}"
         parts.append(f"row {table.rows[row]} ({given}, and {size} mm by its file)")

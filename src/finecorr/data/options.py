@@ -16,6 +16,8 @@ MAX_MEGAPIXELS = 100.0
 """Million pixels of the largest image that is read unasked."""
 LAYOUTS = ("koniq10k", "livec", "spaq", "biq2021", "tid2013", "kadid10k", "csiq", "live")
 """Data sets whose files are read as they are published: see `finecorr.data.layouts`."""
+MAX_SEED = 2**32 - 1
+"""What NumPy and scikit-learn take."""
 _LARGEST_SIDE = 8192
 _MOST_CROPS = 1000
 
@@ -166,6 +168,29 @@ class TableOptions:
         if self.length_columns is not None:
             return tuple(column in self.length_columns for column in self.target_columns)
         return (self.pixel_size_column is not None,) * len(self.target_columns)
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which rows are trained on. Each field is a flag of the command line."""
+
+    split_fractions: tuple[float, float, float] = field(
+        default=(0.7, 0.15, 0.15),
+        metadata={
+            "help": "shares of the subjects for training, validation (which may be 0) and test"
+        },
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "cut the subjects into so many folds and test on one of them; of the others, "
+            "--split-fractions says how many are for validation"
+        },
+    )
+    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "of the splits (default: that of --seed)"}
+    )
 
 
 def name_and_unit(column: str) -> tuple[str, str | None]:

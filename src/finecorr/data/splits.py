@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
+from finecorr.data.options import MAX_SEED, SplitOptions
 from finecorr.data.table import SPLITS, ImageTable
 from finecorr.errors import InputError, spelled
 
@@ -148,3 +149,12 @@ def _check_sizes(splits: NDArray[np.str_], table: ImageTable) -> None:
             f"{MIN_LABELS} labels with different values; add rows, or change --split-fractions, "
             "--seed or the split column"
         )
+
+
+def split_rows(table: ImageTable, options: SplitOptions, seed: int) -> NDArray[np.str_]:
+    """As `split_table` does it; `seed` is that of the training."""
+    fold = None if options.folds is None else Fold(options.fold, options.folds)
+    seed = seed if options.split_seed is None else options.split_seed
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"--split-seed must be from 0 to {MAX_SEED}, not {seed}")
+    return split_table(table, options.split_fractions, seed, fold)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from finecorr.data.options import MAX_SEED
 from finecorr.errors import InputError
 from finecorr.models import networks
 from finecorr.models.networks import FeatureKind
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from finecorr.losses import Loss
 
 Sharing = Literal["ddp", "fsdp"]
-MAX_SEED = 2**32 - 1
-"""What NumPy and scikit-learn take."""
 _MOST = 2**31 - 1
 _MOST_WORKERS = 1024
 _WIDEST = 2**16

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from finecorr.data import pictures
 from finecorr.data.augmentation import Augmentation
+from finecorr.data.crops import PIXELS_ON_CPU, PIXELS_ON_GPU
 from finecorr.data.decoding import Seen, checked_header, frames_of, seen, unpacked
+from finecorr.data.lengths import SAME
 from finecorr.data.options import AugmentationOptions, ImageOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.view import grid
@@ -32,11 +34,7 @@ from finecorr.models.regressor import Regressor
 ROWS = 32
 """Rows that a thread takes at a time."""
 _IMAGES = 64
-_PIXELS_ON_GPU, _PIXELS_ON_CPU = 2**22, 2**18
-"""Of the images that a network is given at once, as for `finecorr.data.crops.WholeImages`."""
-_SAME = 0.01
-"""Relative difference up to which two sizes of a pixel are the same."""
-NO_PIXEL_SIZE = "has no pixel size"
+_NO_PIXEL_SIZE = "has no pixel size"
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ class _Work:
         )
         """Whether several threads may be in a network at a time."""
         self._turn: AbstractContextManager[Any] = nullcontext() if self.side_by_side else Lock()
-        self._pixels = _PIXELS_ON_CPU if on_cpu else _PIXELS_ON_GPU
+        self._pixels = PIXELS_ON_CPU if on_cpu else PIXELS_ON_GPU
         for member in members:
             # torch's annotations do not know this form.
             member.regressor.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -172,7 +170,7 @@ class _Work:
             if any(any(member.lengths) for member in self._members) and row.pixel_size is None:
                 for image in images:
                     if np.isnan(image[self._views[0]].pixel_size[1]):
-                        return _Decoded(row, [], f"{name}{NO_PIXEL_SIZE}")
+                        return _Decoded(row, [], f"{name}{_NO_PIXEL_SIZE}")
         return _Decoded(row, images)
 
     def _pictures(self, source: Path | Picture, row: Row) -> Iterator[Picture]:
@@ -294,4 +292,4 @@ def _differs(view: Seen, pixel_size: float | None) -> bool:
     if pixel_size is None:
         return False
     ratios = np.array(view.pixel_size) / pixel_size
-    return bool((np.abs(ratios - 1) > _SAME).any())  # NaN is no difference
+    return bool((np.abs(ratios - 1) > SAME).any())  # NaN is no difference

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from finecorr.data import pictures
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
+from finecorr.data.lengths import SAME
 from finecorr.data.names import subjects
 from finecorr.data.options import MAX_MEGAPIXELS, TableOptions
 from finecorr.data.table import ImageTable, check_options, read_table
@@ -24,8 +25,6 @@ from finecorr.errors import InputError, InputWarning, spelled
 PixelSize = float | Sequence[float] | NDArray[np.float64] | Literal["file"]
 _WITNESSES = 200
 """Rows that are looked at to find out whether a table has its pixel sizes in mm, as files have."""
-_SAME = 0.01
-"""Relative difference up to which two sizes of a pixel are the same."""
 _SHOWN = 3
 
 
@@ -77,7 +76,7 @@ def check_filled(table: ImageTable) -> None:
         if by_file is None:
             continue
         ratio = by_file / table.pixel_sizes[row]
-        if abs(ratio - 1) > _SAME:
+        if abs(ratio - 1) > SAME:
             same = 0
             break
         same += 1
