@@ -65,7 +65,8 @@ def look_at_labels(table: ImageTable, target: int) -> Section:
             odd[place] = True
             found.append(Finding(_KINDS[kind.__name__], what, int(cases[place])))
     if len(known) >= 3:
-        lines.append(f"far out is measured on {_scaled(known[~odd] if (~odd).any() else known)[1]}")
+        scale = _scaled(known[~odd] if (~odd).any() else known)[1]
+        lines.append(f"labels that are far out are looked for on {scale}")
     if table.standard_errors is not None:
         more, disagreed = _observers(table, known, cases)
         lines += more
