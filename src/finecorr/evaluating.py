@@ -15,7 +15,6 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from finecorr import pages
 from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.frames import raise_faults
 from finecorr.data.names import BETWEEN, find_file, real_paths
@@ -27,22 +26,16 @@ from finecorr.errors import InputError, InputWarning
 from finecorr.evaluation.sureness import coverage, error_by_spread_correlation
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.runs import (
-    BLAND_ALTMAN,
-    METRICS,
-    PREDICTIONS,
-    SCATTER,
-    SPLITS,
-    Evaluation,
-    evaluate_predictions,
-)
+from finecorr.report import trainings
+from finecorr.runs.folder import BLAND_ALTMAN, METRICS, PREDICTIONS, SCATTER, SPLITS
+from finecorr.runs.tested import Evaluation, evaluate_predictions
 from finecorr.trained import bundle
 from finecorr.trained.inputs import note_views, overridden, sized
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 
 WITHIN_GROUPS = "within_groups.csv"
-_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
+_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, trainings.REPORT)
 EVALUATION = {METRICS: _EVALUATION}
 """The files of an evaluation, by the last that is written: a folder that has it has all."""
 
@@ -311,27 +304,27 @@ def _write_page(
     loss = config.get("loss", run.resolve().name)
     if not isinstance(loss, str):
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
-    predictor = pages.Predictor(
+    predictor = trainings.Candidate(
         loss,
         _everywhere(predictions, evaluated),
         [run],
         None if spread is None else _everywhere(spread, evaluated),
     )
-    pages.write_page(
-        out / pages.REPORT,
+    trainings.write_page(
+        out / trainings.REPORT,
         f"{run.resolve().name} on {table.source.name}",
         table,
         model.images,
         [predictor],
         {
-            str(target): pages.Findings(
+            str(target): trainings.Result(
                 rows.assign(loss=loss, p=np.nan),
-                notes=[*pages.notes_on(evaluation.ceiling), *evaluation.notes[str(target)]],
+                notes=[*trainings.notes_on(evaluation.ceiling), *evaluation.notes[str(target)]],
             )
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },
         {
-            "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
+            "Data": f"{trainings.described(table)}; evaluated: {evaluated.sum()} images",
             "Model": f"{run.resolve()}, trained on {trained.table}",
             "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),

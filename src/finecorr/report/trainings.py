@@ -25,13 +25,13 @@ from finecorr.data.options import ImageOptions, name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputWarning
+from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.evaluation.observers import Ceiling
-from finecorr.evaluation.report.page import Model, Report, Target, write_report
-from finecorr.evaluation.report.thumbnails import thumbnail
-from finecorr.evaluation.report.verdict import LOSSES, Kind
-from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models import training
 from finecorr.models.outliers import read_outliers
+from finecorr.report.page import Model, Report, Target, write_report
+from finecorr.report.thumbnails import thumbnail
+from finecorr.report.verdict import LOSSES, Kind
 
 REPORT = "report.html"
 _OFTEN = 0.5
@@ -39,7 +39,7 @@ _OFTEN = 0.5
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Candidate:
     """One loss, or what else is compared, with what it predicts and the runs in which it was
     trained."""
 
@@ -52,13 +52,13 @@ class Predictor:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Result:
     """How well one target is predicted."""
 
     metrics: pd.DataFrame
-    """As `finecorr.evaluation.report.verdict.verdict` takes them."""
+    """As `finecorr.report.verdict.verdict` takes them."""
     ranking: pd.DataFrame | None = None
-    """Of the losses, as `finecorr.evaluation.comparison.ranking` gives it."""
+    """Of the losses, as `finecorr.evaluation.ranking.ranking` gives it."""
     suspects: pd.DataFrame | None = None
     """Labels, the most contradicted ones first: `row`, `prediction` and `score`."""
     notes: Sequence[str] = ()
@@ -70,8 +70,8 @@ def write_page(
     title: str,
     table: ImageTable,
     images: ImageOptions,
-    predictors: Sequence[Predictor],
-    findings: Mapping[str, Findings],
+    predictors: Sequence[Candidate],
+    findings: Mapping[str, Result],
     provenance: Mapping[str, str],
     *,
     kind: Kind = LOSSES,
