@@ -172,7 +172,7 @@ def test_as_a_batch_system_does_it(stop: int, phantom_flags: list[str], tmp_path
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(stop)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -240,7 +240,7 @@ def test_while_modules_are_loaded(
     try:
         assert any(line.endswith(f" {loaded}\n") for line in process.stderr)
         process.send_signal(stop)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
