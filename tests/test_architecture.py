@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "models": {"data", "losses", "pieces", "functional", *ANYBODY},
     "plain": ANYBODY,
     "tasks": ANYBODY,
+    "help": set(),
     "run_options": {"data", *ANYBODY},
     "config": {"plain", "data", *ANYBODY},
     "trained": {"plain", "models", "data", *ANYBODY},
@@ -51,7 +52,7 @@ MAY_IMPORT = {
     "cross_tables": {"evaluating", "runs", "report", "data", *ANYBODY},
     "comparison": {"config", "plain", "runs", "run_options", "report", "trained", *_BELOW},
     "demo": {"comparison", "runs", "run_options", "report", *_BELOW},
-    "flags": {"tasks", "run_options", "demo", "checking", "comparison", "trained", *_BELOW},
+    "flags": {"help", "tasks", "run_options", "demo", "checking", "comparison", "trained", *_BELOW},
     "commands": {
         *(
             "flags",
