@@ -29,6 +29,7 @@ from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
 from finecorr.runs import (
     BLAND_ALTMAN,
+    FINGERPRINT,
     METRICS,
     PREDICTIONS,
     SCATTER,
@@ -37,7 +38,7 @@ from finecorr.runs import (
     evaluate_predictions,
 )
 from finecorr.trained import bundle
-from finecorr.trained.inputs import note_views, overridden, sized
+from finecorr.trained.inputs import check_features, note_views, overridden, sized
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 
@@ -94,6 +95,7 @@ def evaluate(
     columns = overridden(trained, overrides)
     whole = read_table(columns)
     seen = np.zeros(len(whole), dtype=np.bool_)
+    check_features(whole, model.encoding)
     if not all_rows:
         for path, member in zip((run, *ensemble), models, strict=True):
             seen |= _seen(path, whole, columns, with_table(path, member.table))
@@ -141,7 +143,7 @@ def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
             "predicting",
             len(table),
             leave=False,
-            unit="image",
+            unit=table.kind[:-1],
             disable=None,
         )
     )
@@ -258,16 +260,26 @@ def _seen(
     run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
 ) -> NDArray[np.bool_]:
     """`(n,)`: whether training or validation have seen the row's image, or its subject."""
-    if not (run / SPLITS).exists() or trained.image_root is None:
+    of_columns = table.features is not None
+    if not (run / SPLITS).exists() or (trained.image_root is None and not of_columns):
         raise InputError(
             f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
         )
-    record = read_record(run / SPLITS, ["image", "group", "split"])
+    what = FINGERPRINT if of_columns else "image"
+    record = read_record(run / SPLITS, [what, "group", "split"])
     if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
         raise InputError(
             f"{run / SPLITS} is damaged: it does not say which rows are in which split"
         )
     record = record[record["split"] != "test"]
+    if table.features is not None:
+        known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
+        if os.path.realpath(table.source) == os.path.realpath(trained.table):
+            return known
+        # In another table, a row is known by what is in it, and a subject where a column names it.
+        same = np.isin(table.features.fingerprints(), record[FINGERPRINT].to_list())
+        return same | known if options.group_column is not None else same
+    assert trained.image_root is not None
     found = [
         find_file(trained.image_root, name)
         for names in record["image"]
@@ -331,9 +343,9 @@ def _write_page(
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },
         {
-            "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
+            "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} {table.kind}",
             "Model": f"{run.resolve()}, trained on {trained.table}",
-            "Network": f"{model.regressor.architecture.network} on {model.images.description}",
+            "Network": f"{model.regressor.architecture.network} on {model.sees}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         quality=quality,

@@ -21,6 +21,7 @@ from finecorr.config import CONFIG, read_config
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
+from finecorr.data.encoding import Encoding, Vectors, encoding_of
 from finecorr.data.images import Images, Inputs, note_smaller
 from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.left_out import LeftOut
@@ -50,6 +51,8 @@ from finecorr.trained.card import CARD, card
 from finecorr.trained.provenance import Provenance, described, measures, versions, without_folder
 
 SPLITS = "splits.csv"
+FINGERPRINT = "features"
+"""The column of `splits.csv` by which rows of feature columns are known in another table."""
 METRICS = "metrics.csv"
 PREDICTIONS = "predictions.csv"
 SCATTER = "scatter.png"
@@ -69,7 +72,8 @@ class Evaluation:
     """Predictions for labelled rows, and how well they agree with the truth."""
 
     predictions: pd.DataFrame
-    """`row`, `image`, `group`, and for each target its truth and `predicted` value."""
+    """`row`, `image` (where there are some), `group`, and for each target its truth and `predicted`
+    value."""
     metrics: pd.DataFrame
     """`target`, `metric`, `value`, `low`, `high`."""
     within: str | None = None
@@ -97,7 +101,8 @@ class Evaluation:
         if self.left_out:
             lines.append(self.left_out)
         subjects = self.predictions["group"].nunique()
-        return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
+        kind = "images" if "image" in self.predictions else "rows"
+        return "\n".join([f"{len(self.predictions)} {kind} of {subjects} subjects", *lines])
 
 
 def train(
@@ -193,6 +198,7 @@ def train(
             validation,
             novelty,
             _provenance(prepared, training_options, run_options, evaluation),
+            prepared.encoding,
         )
         _write_text(out / CARD, card(model, out.resolve().name))
         bundle.save(model, out)
@@ -244,6 +250,7 @@ class _Prepared(NamedTuple):
     """Of the rows, for `splits.csv`."""
     regressor: Regressor
     data: ImageDataModule
+    encoding: Encoding | None
 
 
 def _prepared(
@@ -255,6 +262,7 @@ def _prepared(
     features: Path | None,
     place: Place,
 ) -> _Prepared:
+    training_options.check_input(table_options, image_options, augmentation_options)
     lengths = table_options.lengths
     if any(lengths) and image_options.view == "crops":
         raise InputError("a length is seen in the whole image only: it needs --view fit")
@@ -273,20 +281,34 @@ def _prepared(
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
-            "row": table.rows,
-            "image": table.names,
-            "group": table.groups,
+            **table.cases,
             "split": splits,
             "label_replaced": replaced.astype(int),
-            "content": _contents(table, training_options.weights),
+            **_contents(table, training_options.weights),
         }
     )
     if run_options.resume and place.leads:
         _check_same([out], record, training_options.weights)
     left_out = LeftOut(table, training_options.tolerate, says=place.leads)
-    regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
-    images: Inputs = (
-        frozen_features(
+    encoding = _encoding(table, splits)
+    regressor = training.new_regressor(
+        image_options,
+        len(table.target_columns),
+        training_options,
+        None if encoding is None else encoding.width,
+    )
+    images: Inputs
+    if encoding is not None and table.features is not None:
+        table_options = replace(
+            table_options,
+            feature_columns=encoding.names,
+            category_columns=encoding.categories or None,
+        )
+        images = Vectors(encoding(table.features))
+        if place.leads:
+            encoding.note_strange(table.source, table.features, table.rows)
+    elif training_options.frozen:
+        images = frozen_features(
             regressor,
             table,
             image_options,
@@ -294,9 +316,8 @@ def _prepared(
             replace=not run_options.resume,
             left_out=left_out,
         )
-        if training_options.frozen
-        else Images(table, image_options, left_out)
-    )
+    else:
+        images = Images(table, image_options, left_out)
     dataset = ImageDataset(table, images, lengths, targets, left_out)
     note_smaller(table.source, images)
     for i, name in enumerate(table.target_columns):
@@ -317,7 +338,15 @@ def _prepared(
                 f"--devices: {place.processes} processes need an image each in every step, and the "
                 f"{name} split has {count} with a label: use fewer devices"
             )
-    return _Prepared(table_options, config, table, targets, record, regressor, data)
+    return _Prepared(table_options, config, table, targets, record, regressor, data, encoding)
+
+
+def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
+    """By the training rows alone, so that nothing of the others is known to the model."""
+    if table.features is None:
+        return None
+    trained = table.features.take(np.flatnonzero((splits == "train") & table.labelled))
+    return encoding_of(table.source, trained)
 
 
 def differences(
@@ -467,8 +496,8 @@ def check_same_table(folders: Sequence[Path], table: ImageTable, weights: str) -
     """Raises InputError if a run in one of the folders was started with other rows, labels, weights
     or pixel sizes, or with another file of `--weights`."""
     started = [folder for folder in folders if (folder / SPLITS).exists()]
-    record = {"row": table.rows, "image": table.names, "group": table.groups}
-    _check_same(started, pd.DataFrame({**record, "content": _contents(table, weights)}), weights)
+    record = pd.DataFrame({**table.cases, **_contents(table, weights)})
+    _check_same(started, record, weights)
 
 
 def _check_same(folders: Sequence[Path], record: pd.DataFrame, weights: str) -> None:
@@ -483,9 +512,9 @@ def _check_same(folders: Sequence[Path], record: pd.DataFrame, weights: str) -> 
             )
 
 
-def _contents(table: ImageTable, weights: str) -> list[str]:
-    """A fingerprint of what each row says beside its image and subject, and of the weights that
-    its training starts from."""
+def _contents(table: ImageTable, weights: str) -> dict[str, list[str]]:
+    """`content`: a fingerprint of what each row says beside its image and subject, and of the
+    weights that its training starts from; and of feature columns, `FINGERPRINT`."""
     start = 0
     if Path(weights).is_file():
         with Path(weights).open("rb") as file:
@@ -494,7 +523,10 @@ def _contents(table: ImageTable, weights: str) -> list[str]:
     for column in (table.weights, table.pixel_sizes, table.frames):
         numbers.append(np.full((len(table), 1), -1.0) if column is None else column[:, None])
     rows = np.concatenate(numbers, axis=1, dtype=np.float64)
-    return [f"x{zlib.crc32(row.tobytes(), start):08x}" for row in rows]
+    content = [f"x{zlib.crc32(row.tobytes(), start):08x}" for row in rows]
+    if table.features is None:
+        return {"content": content}
+    return {"content": content, FINGERPRINT: table.features.fingerprints()}
 
 
 def evaluate_predictions(
@@ -514,7 +546,7 @@ def evaluate_predictions(
     `mapped`, and groups of the table to correlate within, add measures, as in
     `finecorr.evaluation.bootstrap.agreement_with_intervals`.
     """
-    frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
+    frame = pd.DataFrame(table.cases)
     metrics, panels = [], []
     for i, column in enumerate(table.target_columns):
         truth, predicted = table.targets[:, i], predictions[:, i]
@@ -524,7 +556,7 @@ def evaluate_predictions(
         )
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
-        panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
+        panels.append(Panel(f"{known.sum()} {table.kind}", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     if table.within_column is not None:
         _note_undefined(table.within_column, metrics)
