@@ -99,6 +99,7 @@ def _check(command: str, options: Namespace) -> None:
         return  # of which the first says it, when they know of each other
     for part in (images, augmentation, training):
         part.check()
+    training.check_input(table, images, augmentation)
     if table.layout is None:
         check_table(table.table)
 

@@ -27,7 +27,7 @@ from finecorr.runs.folder import BLAND_ALTMAN, METRICS, PREDICTIONS, SCATTER
 from finecorr.runs.seen import seen_by
 from finecorr.runs.tested import Evaluation, evaluate_predictions
 from finecorr.trained import bundle
-from finecorr.trained.inputs import note_views, overridden, sized
+from finecorr.trained.inputs import check_features, note_views, overridden, sized
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 
@@ -84,6 +84,7 @@ def evaluate(
     trained = with_table(run, model.table)
     columns = overridden(trained, overrides)
     whole = read_table(columns)
+    check_features(whole, model.encoding)
     keep = whole.labelled.copy()
     if not all_rows:
         for path, member in zip(paths, models, strict=True):
@@ -135,7 +136,7 @@ def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
             "predicting",
             len(table),
             leave=False,
-            unit="image",
+            unit=table.kind[:-1],
             disable=None,
         )
     )
@@ -286,9 +287,9 @@ def _write_page(
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },
         {
-            "Data": f"{trainings.described(table)}; evaluated: {evaluated.sum()} images",
+            "Data": f"{trainings.described(table)}; evaluated: {evaluated.sum()} {table.kind}",
             "Model": f"{run.resolve()}, trained on {trained.table}",
-            "Network": f"{model.regressor.architecture.network} on {model.images.description}",
+            "Network": f"{model.regressor.architecture.network} on {model.sees}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),
         },
         quality=quality,

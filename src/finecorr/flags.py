@@ -36,11 +36,12 @@ CROSS_VALIDATION = ("folds", "seeds", "workers", "executor")
 """The options of a comparison that `suspects` has, too."""
 _EVALUATED = ("within", "score_columns", "sd_column", "observers")
 """The options of a table that say how predictions are evaluated."""
+_OF_MODEL = ("feature_columns", "category_columns")
 # Splits and weights are for training only, and the table is not a flag.
 _OVERRIDABLE = [
     option
     for option in fields(TableOptions)
-    if option.name not in ("table", "units", "split_column", "weight_column")
+    if option.name not in ("table", "units", "split_column", "weight_column", *_OF_MODEL)
 ]
 _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "

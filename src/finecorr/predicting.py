@@ -23,7 +23,7 @@ from finecorr.errors import InputError
 from finecorr.files import check_writable
 from finecorr.models.streaming import ROWS
 from finecorr.trained import bundle
-from finecorr.trained.inputs import note_views, overridden, sized, unlabelled
+from finecorr.trained.inputs import check_features, note_views, overridden, sized, unlabelled
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 
@@ -39,7 +39,7 @@ class Predicted:
     without: int = 0
     """Rows that have no prediction."""
     novel: int = 0
-    """Rows whose images are unlike those of the training."""
+    """Rows that are unlike those of the training."""
     faults: list[str] = field(default_factory=list)
     """The first of them."""
 
@@ -60,8 +60,8 @@ class Predicted:
             lines.append(f"rows without one: {self.without}; the column fault says why")
         if self.novel:
             lines.append(
-                f"rows with images unlike those of the training: {self.novel}, 1 in the column "
-                "novel; do not trust their predictions"
+                f"rows unlike those of the training: {self.novel}, 1 in the column novel; do not "
+                "trust their predictions"
             )
         return "\n".join(lines)
 
@@ -84,8 +84,9 @@ def predict(
     Args:
         run: the run's folder, or its model's file.
         overrides: fields of `TableOptions` that differ from the run's; `table` may be a folder.
-        out: the CSV file. It has `image` (and `frame`, where a column names it), or `group` and the
-            number of its `rows`; and the columns of `finecorr.trained.predictor.Predictor.frames`.
+        out: the CSV file. It has `image` (and `frame`, where a column names it), or for feature
+            columns `row`, or `group` and the number of its `rows`; and the columns of
+            `finecorr.trained.predictor.Predictor.frames`.
         options: what is predicted.
         ensemble: further models, whose predictions are averaged with the first's.
         overwrite: replace the file if it is there.
@@ -111,6 +112,7 @@ def predict(
         columns, by_subject=options.predict_per == "subject", sizes=options.pixel_size is None
     )
     table = sized(table, columns, options.pixel_size)
+    check_features(table, models[0].encoding)
     found = Predicted(out)
     if streamed:
         _write_at_once(predictor, table, options, found)
@@ -159,11 +161,17 @@ def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.
     """The rows of the file, from one of them on."""
     padded, differing = 0, list[int]()
     place = first
-    bar = tqdm(total=len(table), initial=first, desc="predicting", unit="image", disable=None)
+    bar = tqdm(
+        total=len(table), initial=first, desc="predicting", unit=table.kind[:-1], disable=None
+    )
     with bar:
         for columns, found in predictor.frames(islice(rows_of(table), first, None)):
             rows = np.arange(place, place + len(columns))
-            frame = pd.DataFrame({"image": [table.names[row] for row in rows]})
+            frame = (
+                pd.DataFrame({"image": [table.names[row] for row in rows]})
+                if table.features is None
+                else pd.DataFrame({"row": table.rows[rows]})
+            )
             if table.frames is not None:
                 frame["frame"] = np.maximum(table.frames[rows], 0) + 1
             yield pd.concat([frame, columns], axis=1)

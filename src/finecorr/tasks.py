@@ -65,19 +65,31 @@ _NATIVE: dict[str, Value] = {
     "loss": "fine_grained",
     "mapped": True,
 }
+_COLUMNS: dict[str, Value] = {
+    "network": "mlp",
+    "hidden": ("256", "256"),
+    "dropout": "0.1",
+    "epochs": "60",
+    "batch_size": "64",
+    "learning_rate": "3e-3",
+    "weight_decay": "1e-2",
+    "loss": "fine_grained",
+}
 TASKS = {
     "length": Task("a length in the image, which is seen whole", _WHOLE),
     "quality": Task("how good people find an image, at its own resolution and exposure", _NATIVE),
     "score": Task(
         "what the image as a whole shows, however it was exposed", {**_WHOLE, "zoom": "0"}
     ),
+    "table": Task("what columns of numbers and categories tell, without images", _COLUMNS),
 }
 
 
 def expand_task(arguments: list[str], without: Collection[str] = ()) -> list[str]:
     """The arguments with `--task NAME` replaced by the flags that it stands for.
 
-    They come right after the command, so that the other flags override them.
+    They come right after the command, so that the other flags override them. Feature columns are of
+    the task `table`, where nothing else says what is done.
 
     Args:
         arguments: the command and its own.
@@ -95,6 +107,9 @@ def expand_task(arguments: list[str], without: Collection[str] = ()) -> list[str
             names.append(word.removeprefix("--task="))
         else:
             rest.append(word)
+    given = {word.partition("=")[0] for word in rest}
+    if not names and "--feature-columns" in given and "--config" not in given:
+        names = ["table"]
     if not names:
         return arguments
     if len(names) > 1 or names[0] not in TASKS:

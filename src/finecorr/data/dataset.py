@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
@@ -26,7 +26,7 @@ class Batch(TypedDict):
     """`(n,)`: their own positions in the data set."""
     image: Tensor
     """`(n, channels, height, width)` float32, from 0 to 1; or `(n, features)` of a frozen
-    network."""
+    network, or of columns."""
     target: Tensor
     """`(n, targets)` float32, NaN for a missing label; lengths in pixels of `image`."""
     unit: Tensor
@@ -77,6 +77,23 @@ class ImageDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         return self.item(index, lambda: self.images[index], self.images.shape(index))
 
+    def __getitems__(self, indices: Sequence[int]) -> Batch | list[Batch]:
+        """Those of a batch, for `joined`; vectors all at once."""
+        vectors = self.images.vectors
+        if vectors is None:
+            return [self[index] for index in indices]
+        at = np.asarray(indices)
+        batch: Batch = {
+            "row": torch.from_numpy(self.rows[at]),
+            "index": torch.from_numpy(at),
+            "image": vectors[at],
+            "target": torch.from_numpy(self.targets[at]).float(),
+            "unit": torch.from_numpy(self.units[at]).float(),
+        }
+        if self.weights is not None:
+            batch["weight"] = torch.from_numpy(self.weights[at]).float()
+        return batch
+
     def item(self, index: int, read: Callable[[], Tensor], shape: tuple[int, ...]) -> Batch:
         """One image, or a part of it, for `joined`.
 
@@ -105,9 +122,14 @@ class ImageDataset(Dataset[Batch]):
         return batch
 
 
-def joined(items: list[Batch]) -> Batch:
-    """A batch of items. In the place of what cannot be read stands another image of the batch,
-    without a label: so each process has as many as ever, and no loss sees it."""
+def joined(items: list[Batch] | Batch) -> Batch:
+    """A batch of items, unless it is one already.
+
+    In the place of what cannot be read stands another image of the batch, without a label: so each
+    process has as many as ever, and no loss sees it.
+    """
+    if isinstance(items, dict):
+        return items
     lost: dict[int, Lost] = {}
     there = next((item["image"] for item in items if "lost" not in item), None)
     for item in items:

@@ -47,6 +47,10 @@ class Inputs(Protocol):
     smaller: NDArray[np.bool_]
     lost: NDArray[np.bool_]
 
+    @property
+    def vectors(self) -> Tensor | None:
+        """`(n, features)`: all of them, where they are vectors of which none is lost."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Tensor: ...
@@ -72,6 +76,8 @@ class Images:
         InputError: files cannot be read, of those that are decoded at the start, and more than may
             be left out; all of them are named, with their rows.
     """
+
+    vectors: Tensor | None = None
 
     def __init__(
         self, table: ImageTable, options: ImageOptions, left_out: LeftOut | None = None

@@ -45,7 +45,7 @@ def read_numbers(
     Raises:
         InputError: it cannot be known whether a comma is a decimal mark.
     """
-    texts = {column: frame.cells[column].str.strip().str.replace(_MINUS, "-") for column in columns}
+    texts = {column: _texts(frame.cells[column]) for column in columns}
     alone = frame.typed or not columns
     groups = [[column] for column in columns] if alone else [list(columns)]
     numbers = {}
@@ -54,6 +54,17 @@ def read_numbers(
         for column in group:
             numbers[column] = _numbers(texts[column], mark)
     return {column: numbers[column] for column in columns}
+
+
+def looks_like_number(cells: pd.Series[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """`(n,)` each: where a cell is a number, whatever its decimal mark; and where it is missing."""
+    texts = _texts(cells)
+    looks = texts.str.fullmatch(_POINT) | texts.str.fullmatch(_COMMA)
+    return looks.to_numpy(dtype=np.bool_), texts.str.lower().isin(MISSING).to_numpy(dtype=np.bool_)
+
+
+def _texts(cells: pd.Series[str]) -> pd.Series[str]:
+    return cells.str.strip().str.replace(_MINUS, "-")
 
 
 def _mark(source: Path, frame: Frame, texts: pd.Series[str]) -> Literal[".", ","]:

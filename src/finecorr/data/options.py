@@ -14,6 +14,8 @@ Intensity = tuple[Literal["image", "type"] | float, ...]
 """Which values become 0 and 1: those of the image, of its type, or two numbers."""
 MAX_MEGAPIXELS = 100.0
 """Million pixels of the largest image that is read unasked."""
+EVERY = "*"
+"""Of --feature-columns: all columns that no other flag names."""
 LAYOUTS = ("koniq10k", "livec", "spaq", "biq2021", "tid2013", "kadid10k", "csiq", "live")
 """Data sets whose files are read as they are published: see `finecorr.data.layouts`."""
 MAX_SEED = 2**32 - 1
@@ -52,6 +54,21 @@ class TableOptions:
         metadata={
             "help": "a file of several frames stands for all of them, whose predictions are "
             "averaged"
+        },
+    )
+    feature_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "columns of numbers and categories to predict from, in the place of images; "
+            "'*' for all that no other flag names (stands for --task table, where no --task or "
+            "--config is given)"
+        },
+    )
+    category_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "of --feature-columns, those that are categories though they look like "
+            "numbers; columns of text are categories by themselves"
         },
     )
     target_columns: tuple[str, ...] = field(
@@ -160,6 +177,8 @@ class TableOptions:
     def absolute(self) -> TableOptions:
         """The same from any folder."""
         options = replace(self, table=self.table.absolute())
+        if self.feature_columns is not None:
+            return options
         return replace(options, image_root=options.root.absolute())
 
     @property

@@ -5,21 +5,23 @@ from __future__ import annotations
 import difflib
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.data import names
+from finecorr.data.columns import Columns, columns_of, of_numbers
 from finecorr.data.frames import Format, Frame, frame_of, raise_faults, read_frame
 from finecorr.data.layouts import read_layout
 from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
 from finecorr.data.opinions import OpinionColumns, Opinions, standard_errors, weights_of
-from finecorr.data.options import TableOptions
+from finecorr.data.options import EVERY, TableOptions
 from finecorr.errors import InputError, InputWarning, spelled
 from finecorr.files import check_unicode
 
@@ -46,14 +48,14 @@ class ImageTable:
     rows: NDArray[np.int64]
     """`(n,)`: the number of the row in its file (see `finecorr.data.frames.Frame`)."""
     images: list[tuple[Path, ...]]
-    """The files of each row."""
+    """The files of each row; none where it has feature columns."""
     names: list[str]
-    """The images as the table names them."""
+    """The images as the table names them; of rows of feature columns, "row" and its number."""
     target_columns: tuple[str, ...]
     targets: NDArray[np.float64]
     """`(n, targets)`: NaN is a missing label."""
     groups: NDArray[np.str_]
-    """`(n,)`: the subject; without a column or pattern for it, each image is its own."""
+    """`(n,)`: the subject; without a column or pattern for it, each image, or row, is its own."""
     splits: NDArray[np.str_] | None = None
     """`(n,)`: the split column, or None."""
     within: NDArray[np.str_] | None = None
@@ -68,6 +70,8 @@ class ImageTable:
     frames: NDArray[np.int64] | None = None
     """`(n,)`: the frame of the row's files, from 0, and -1 where none is named; or None."""
     all_frames: bool = False
+    features: Columns | None = None
+    """The feature columns, in the place of images."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -76,6 +80,18 @@ class ImageTable:
     def labelled(self) -> NDArray[np.bool_]:
         """`(n,)`: whether at least one target of the row is there."""
         return np.asarray(np.isfinite(self.targets).any(axis=1))
+
+    @property
+    def cases(self) -> dict[str, Any]:
+        """What tells the rows apart, as columns of our files: `row`, `image` where there are some,
+        and `group`."""
+        images = {} if self.features is not None else {"image": self.names}
+        return {"row": self.rows, **images, "group": self.groups}
+
+    @property
+    def kind(self) -> str:
+        """What its rows are."""
+        return "images" if self.features is None else "rows"
 
     def frame(self, row: int) -> int | None:
         """That of a row's files, from 0; None where none is named."""
@@ -97,6 +113,7 @@ class ImageTable:
             standard_errors=(None if self.standard_errors is None else self.standard_errors[rows]),
             pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
             frames=None if self.frames is None else self.frames[rows],
+            features=None if self.features is None else self.features.take(rows),
         )
 
 
@@ -122,15 +139,12 @@ def read_table(
             named.
     """
     check_options(options)
-    source = options.table
+    source = options.table if frame is None else Path("the table")
+    every = options.feature_columns == (EVERY,)
+    if every:
+        options = _with_every_column(options, _cells(options, frame, []).columns, source)
     asked = _columns(options)
-    wanted = dict.fromkeys(name for columns in asked.values() for name in columns)
-    if frame is not None:
-        source, cells = Path("the table"), frame_of(frame, list(wanted))
-    elif options.layout is None:
-        cells = read_frame(source, list(wanted), _format(options))
-    else:
-        cells = read_layout(options.layout, source)
+    cells = _cells(options, frame, [name for columns in asked.values() for name in columns])
     if _within_subjects(options, cells):
         del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in cells.columns]
@@ -142,14 +156,23 @@ def read_table(
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
     absent: list[str] = []
-    images = names.find_images(cells, options.image_columns, options.root, absent)
+    chosen = options.feature_columns
+    if chosen is None:
+        images = names.find_images(cells, options.image_columns, options.root, absent)
+        of_images = names.image_names(cells, options.image_columns, faults)
+    else:
+        images = [()] * len(cells.rows)
+        of_images = [f"row {row}" for row in cells.rows]
     if need_images:
         faults += absent
-    groups = names.subjects_of_rows(
-        cells, images, options.group_column, options.group_pattern, faults
+    groups = (
+        names.subjects_of_rows(cells, images, options.group_column, options.group_pattern, faults)
+        if chosen is None or options.group_column is not None
+        else np.array(of_images, dtype=np.str_)
     )
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
     columns += itertools.chain.from_iterable(_opinions(options).flags.values())
+    columns += of_numbers(cells, chosen or (), options.category_columns or (), faults)
     numbers = read_numbers(source, cells, [*targets, *filter(None, columns)], options.decimal)
     labels = [
         checked(cells, name, numbers, faults)
@@ -164,7 +187,7 @@ def read_table(
         source=source,
         rows=cells.rows,
         images=images,
-        names=names.image_names(cells, options.image_columns, faults),
+        names=of_images,
         target_columns=options.target_columns,
         targets=np.stack(labels, axis=1),
         groups=groups,
@@ -175,7 +198,10 @@ def read_table(
         pixel_sizes=_pixel_sizes(cells, options.pixel_size_column, numbers, faults),
         frames=_frames(cells, options.frame_column, numbers, faults),
         all_frames=options.all_frames,
+        features=None if chosen is None else columns_of(cells, chosen, numbers, faults),
     )
+    if every and table.features is not None:
+        table.features.note(source)
     if need_targets:
         faults += names.images_of_two_subjects(cells, images, groups)
     if found is None:
@@ -192,6 +218,27 @@ def read_table(
         with _noted(found):
             _check_weights(table, options.weight_column)
     return table
+
+
+def _cells(options: TableOptions, frame: pd.DataFrame | None, wanted: Sequence[str]) -> Frame:
+    wanted = list(dict.fromkeys(wanted))
+    if frame is not None:
+        return frame_of(frame, wanted)
+    if options.layout is None:
+        return read_frame(options.table, wanted, _format(options))
+    return read_layout(options.layout, options.table)
+
+
+def _with_every_column(options: TableOptions, columns: Sequence[str], source: Path) -> TableOptions:
+    """With the names of all columns that no other flag names as features."""
+    others = replace(options, feature_columns=None, category_columns=None, image_columns=())
+    named = {name for columns in _columns(others).values() for name in columns}
+    found = tuple(name for name in columns if name.strip() and name not in named)
+    if not found:
+        raise InputError(f"{source}: --feature-columns *: the flags name all of its columns")
+    options = replace(options, feature_columns=found)
+    check_options(options)
+    return options
 
 
 @contextmanager
@@ -233,8 +280,14 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
         "--pixel-size-column": options.pixel_size_column,
         "--frame-column": options.frame_column,
     }
+    features = options.feature_columns
+    inputs = (
+        {"--image-columns": list(options.image_columns)}
+        if features is None
+        else {"--feature-columns": list(features)}
+    )
     return {
-        "--image-columns": list(options.image_columns),
+        **inputs,
         "--target-columns": list(options.target_columns),
         **_opinions(options).flags,
         **{flag: [name] for flag, name in single.items() if name is not None},
@@ -244,6 +297,7 @@ def _columns(options: TableOptions) -> dict[str, list[str]]:
 def check_options(options: TableOptions) -> None:
     """Raises InputError if options contradict each other."""
     check_unicode(options.image_root or options.table)
+    _check_features(options)
     if options.layout is not None and _format(options) != Format():
         raise InputError(
             "--layout says what the files are: leave out --encoding, --separator, --decimal and "
@@ -265,6 +319,10 @@ def check_options(options: TableOptions) -> None:
     for flag, asked in (
         ("--target-columns", options.target_columns),
         ("--image-columns", options.image_columns),
+        (
+            "--feature-columns",
+            (EVERY,) if options.feature_columns is None else options.feature_columns,
+        ),
     ):
         if len(set(asked)) < len(asked):
             raise InputError(f"{flag} names a column twice")
@@ -280,6 +338,43 @@ def check_options(options: TableOptions) -> None:
             f"--target-columns: {taken[0]!r} is what a column of the predictions is called: give "
             "the target another name in the table"
         )
+
+
+def _check_features(options: TableOptions) -> None:
+    """Raises InputError if flags do not go together with --feature-columns."""
+    features, categories = options.feature_columns, options.category_columns
+    if features is None:
+        if categories is not None:
+            raise InputError("--category-columns are some of --feature-columns, which names none")
+        return
+    of_images = {
+        "--image-columns": options.image_columns != TableOptions.image_columns,
+        "--image-root": options.image_root is not None,
+        "--frame-column": options.frame_column is not None,
+        "--all-frames": options.all_frames,
+        "--group-pattern": options.group_pattern is not None,
+        "--pixel-size-column": options.pixel_size_column is not None,
+        "--length-columns": options.length_columns is not None,
+        "--layout": options.layout is not None,
+    }
+    given = [flag for flag, is_given in of_images.items() if is_given]
+    if given:
+        raise InputError(f"{given[0]} is for images, and --feature-columns are without: use one")
+    if EVERY in features:
+        if len(features) > 1:
+            raise InputError(f"--feature-columns {EVERY} stands for all columns: give it alone")
+        return
+    stray = [name for name in categories or () if name not in features]
+    if stray:
+        raise InputError(f"--category-columns: {stray[0]!r} is none of --feature-columns")
+    others = _columns(replace(options, feature_columns=(), within=None))
+    for flag, names_ in others.items():
+        double = [name for name in names_ if name in features]
+        if double:
+            raise InputError(
+                f"{flag} and --feature-columns both name {double[0]!r}: what is predicted from "
+                "must be something else"
+            )
 
 
 def _check_columns(frame: Frame, source: Path, wanted: dict[str, list[str]]) -> None:

@@ -59,6 +59,7 @@ class Features:
         self.pixel_sizes: NDArray[np.float64] = joined["pixel_sizes"].numpy()
         self.smaller: NDArray[np.bool_] = joined["smaller"].numpy()
         self.lost = np.isin(np.arange(len(self)), [*self._lost])
+        self.vectors = None if self._lost else self._values
 
     def __len__(self) -> int:
         return len(self._values)

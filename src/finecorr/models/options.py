@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from finecorr.data.options import MAX_SEED
+from finecorr.data.options import MAX_SEED, AugmentationOptions, ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models import networks
 from finecorr.models.networks import FeatureKind
@@ -17,6 +17,11 @@ Sharing = Literal["ddp", "fsdp"]
 _MOST = 2**31 - 1
 _MOST_WORKERS = 1024
 _WIDEST = 2**16
+_OF_IMAGES = (
+    *("weights", "features", "frozen", "frozen_epochs", "backbone_rate", "loading_workers"),
+    "tolerate",
+)
+"""Flags of a training that are for images."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class TrainingOptions:
     network: str = field(
         default="resnet18",
         metadata={
-            "help": f"one of {', '.join(networks.available())}; timm/NAME of timm; "
+            "help": f"one of {', '.join(networks.available())}; {networks.OF_COLUMNS} for "
+            "--feature-columns, whose layers are those of --hidden; timm/NAME of timm; "
             "hf/NAME-OR-FOLDER of Hugging Face; or package.module:function of one's own, which is "
             "called with the number of channels and returns a module from images (n, channels, "
             "height, width) to features (n, d)"
@@ -195,6 +201,30 @@ class TrainingOptions:
                 f"--precision must be auto, 32-true, bf16-mixed or 16-mixed, not {self.precision}"
             )
         self._check_processes()
+
+    def check_input(
+        self, table: TableOptions, images: ImageOptions, augmentation: AugmentationOptions
+    ) -> None:
+        """Raises InputError if the network does not see what rows have, images or columns, or a
+        flag of images cannot take effect."""
+        of_columns = table.feature_columns is not None
+        if of_columns != (self.network == networks.OF_COLUMNS):
+            raise InputError(
+                f"--network {self.network} sees images, and --feature-columns has none: leave it "
+                f"out, or give --task table (--network {networks.OF_COLUMNS})"
+                if of_columns
+                else f"--network {self.network} is for --feature-columns, and sees no images"
+            )
+        if not of_columns:
+            return
+        for part in (images, augmentation, self):
+            for option in fields(part):
+                name, value = option.name, getattr(part, option.name)
+                if (part is not self or name in _OF_IMAGES) and value != option.default:
+                    raise InputError(
+                        f"--{name.replace('_', '-')} is for images, and cannot take effect with "
+                        "--feature-columns: leave it out"
+                    )
 
     @property
     def processes(self) -> int:

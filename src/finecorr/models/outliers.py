@@ -98,9 +98,7 @@ def outlier_table(
     rows, targets = np.nonzero(np.isfinite(labels) & (epochs > 0)[:, None])
     frame = pd.DataFrame(
         {
-            "row": table.rows[rows],
-            "image": np.array(table.names)[rows],
-            "group": table.groups[rows],
+            **{name: np.asarray(values)[rows] for name, values in table.cases.items()},
             "target": np.array(table.target_columns)[targets],
             "label": labels[rows, targets],
             "set_aside": set_aside[rows, targets],

@@ -61,8 +61,7 @@ def features(
     the network has of them; of several crops, the means."""
 
     def of(batch: dict[str, Tensor]) -> list[Tensor]:
-        image = batch["image"]
-        return [image if image.ndim == 2 else regressor.features(image)]
+        return [regressor.features(batch["image"])]
 
     index, found = _each(regressor, dataset, indices, place, of, [regressor.feature_count])[0]
     return _means(index, found)

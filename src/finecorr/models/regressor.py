@@ -18,6 +18,7 @@ from finecorr.models import networks
 from finecorr.models.networks import FeatureKind
 from finecorr.models.networks.network import Network
 
+NO_IMAGE = (1, 1)
 _SIDE = 64
 """Pixels of the image on which features are counted."""
 
@@ -28,8 +29,9 @@ class Architecture:
 
     network: str
     channels: int
+    """Of the images; of columns, the numbers that they are encoded in."""
     image_size: tuple[int, int]
-    """Of what it is trained on."""
+    """Of what it is trained on; of columns, `NO_IMAGE`."""
     targets: int
     features: FeatureKind = "last"
     hidden: tuple[int, ...] = ()
@@ -68,7 +70,8 @@ class Regressor(nn.Module):
         self.backbone = network.module
         self.feature_count = self._feature_count()
         widths = [self.feature_count, *architecture.hidden]
-        self.hidden = _layers(widths, architecture.dropout)
+        standardised = architecture.network == networks.OF_COLUMNS
+        self.hidden = _layers(widths, architecture.dropout, standardised=standardised)
         self.head = nn.Linear(widths[-1], architecture.targets)
         self.register_buffer("image_mean", torch.zeros(architecture.channels, 1, 1))
         self.register_buffer("image_std", torch.ones(architecture.channels, 1, 1))
@@ -104,7 +107,9 @@ class Regressor(nn.Module):
         self.image_std.copy_(torch.tensor(std).view(-1, 1, 1))
 
     def features(self, image: Tensor) -> Tensor:
-        """`(n, features)` of the network."""
+        """`(n, features)` of the network; what is no image is features already."""
+        if image.ndim == 2:
+            return image
         features: Tensor = self.backbone((image - self.image_mean) / self.image_std)
         return features.float()
 
@@ -115,7 +120,7 @@ class Regressor(nn.Module):
         Args:
             image: `(n, channels, height, width)`, or `(n, features)` that are known already.
         """
-        features = image if image.ndim == 2 else self.features(image)
+        features = self.features(image)
         # With 8 bits, half precision would round different predictions to equal ones.
         with torch.autocast(image.device.type, enabled=False):
             hidden = self.hidden(features)
@@ -130,11 +135,14 @@ class Regressor(nn.Module):
         return self.target_mean + self.target_std * self.calibrated(scores)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(n, channels, height, width)` from 0 to 1 to predictions `(n, targets)`."""
+        """`(n, channels, height, width)` from 0 to 1, or rows `(n, channels)` of columns, to
+        predictions `(n, targets)`."""
         return self.in_unit(self.scores(image)[0])
 
     def _feature_count(self) -> int:
         architecture, training = self.architecture, self.backbone.training
+        if architecture.network == networks.OF_COLUMNS:
+            return architecture.channels
         self.backbone.eval()
         # Their number is that of any image, and an image may be large; but not every network takes
         # any image, and of one's own it may depend on the size.
@@ -167,11 +175,12 @@ def features_of(backbone: nn.Module, channels: int, size: tuple[int, int]) -> Te
     return found
 
 
-def _layers(widths: Sequence[int], dropout: float) -> nn.Sequential:
-    """Fully connected ones of these widths, the first being what goes in, which is standardised."""
+def _layers(widths: Sequence[int], dropout: float, *, standardised: bool) -> nn.Sequential:
+    """Fully connected ones of these widths, the first being what goes in, which is standardised
+    where it is not yet."""
     if len(widths) == 1:
         return nn.Sequential()
-    layers: list[nn.Module] = [nn.BatchNorm1d(widths[0], affine=False)]
+    layers: list[nn.Module] = [] if standardised else [nn.BatchNorm1d(widths[0], affine=False)]
     for before, width in pairwise(widths):
         layers += [nn.Linear(before, width), nn.GELU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)

@@ -22,6 +22,7 @@ from finecorr.data import pictures
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.crops import PIXELS_ON_CPU, PIXELS_ON_GPU
 from finecorr.data.decoding import Seen, checked_header, frames_of, seen, unpacked
+from finecorr.data.encoding import Encoding
 from finecorr.data.lengths import SAME
 from finecorr.data.options import AugmentationOptions, ImageOptions
 from finecorr.data.pictures import Picture
@@ -48,6 +49,8 @@ class Row:
     all_frames: bool = False
     pixel_size: float | None = None
     """In the unit of the targets; None for what the files say, in mm."""
+    cells: tuple[float | str, ...] = ()
+    """Of its feature columns, in the place of pictures."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Member:
     lengths: tuple[bool, ...]
     augmentation: AugmentationOptions
     novelty: Novelty | None = None
+    encoding: Encoding | None = None
+    """Of the cells of rows; all members have one, or none has."""
 
 
 class Outcome(NamedTuple):
@@ -145,12 +150,39 @@ class _Work:
         found: list[Outcome] = []
         pending: list[_Decoded] = []
         with torch.inference_mode():
+            if self._members[0].encoding is not None:
+                return self._of_cells([row.cells for row in rows])
             for row in rows:
                 pending.append(self._decoded(row))
                 if sum(decoded.pixels for decoded in pending) >= self._pixels:
                     found += self._computed(pending)
                     pending = []
             return found + self._computed(pending)
+
+    def _of_cells(self, rows: list[tuple[float | str, ...]]) -> list[Outcome]:
+        """Of rows of feature columns. One that has what the training has not seen the like of is as
+        far from it as can be."""
+        values, fits = [], np.ones(len(rows), dtype=np.bool_)
+        for number, member in enumerate(self._members):
+            assert member.encoding is not None
+            cells = member.encoding.arrays(rows)
+            vectors = member.encoding.vectors(cells)
+            fits &= np.isfinite(vectors.numpy()).all(1)
+            with self._turn:
+                predictions = member.regressor(vectors.to(self._device)).cpu().double()
+            values.append(predictions.numpy())
+            if number == 0:
+                features, distances = vectors.double().numpy(), np.full(len(rows), np.nan)
+                if member.novelty is not None:
+                    distances = member.novelty(vectors).numpy()
+                    distances[member.encoding.strange(cells).any(axis=1)] = np.inf
+        found = np.stack(values, axis=1)
+        return [
+            Outcome(found[row], features[row], distances[row])
+            if fits[row] and np.isfinite(found[row]).all()
+            else self._none("has a number that is too large for the model")
+            for row in range(len(rows))
+        ]
 
     def _decoded(self, row: Row) -> _Decoded:
         images: list[dict[ImageOptions, Seen]] = []

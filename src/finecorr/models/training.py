@@ -32,7 +32,7 @@ from finecorr.models.place import ALONE, Place
 from finecorr.models.prediction import calibrate
 from finecorr.models.processes import trainer_options
 from finecorr.models.quiet import quiet
-from finecorr.models.regressor import Architecture, Regressor, features_of
+from finecorr.models.regressor import NO_IMAGE, Architecture, Regressor, features_of
 from finecorr.models.stopping import StopBetweenSteps, writing_logs
 
 LOGS = "logs"
@@ -48,13 +48,16 @@ class Trained:
     """How far the loss believed the training labels, if it weighs them."""
 
 
-def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) -> Regressor:
+def new_regressor(
+    images: ImageOptions, targets: int, options: TrainingOptions, width: int | None = None
+) -> Regressor:
     """The regressor with the weights that its training starts from.
 
     Args:
         images: what it sees.
         targets: how many it predicts.
         options: of its training.
+        width: of the rows that it sees in the place of images, if it does.
 
     Raises:
         InputError: there is no such network, or its weights cannot be had, or it does not take
@@ -62,11 +65,10 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
     """
     L.seed_everything(options.seed, verbose=False)
     pretrained = options.weights == "pretrained"
-    network = networks.build(
-        options.network, images.channels, options.features, pretrained=pretrained
-    )
+    channels, size = (images.channels, images.size) if width is None else (width, NO_IMAGE)
+    network = networks.build(options.network, channels, options.features, pretrained=pretrained)
     known = network.mean is not None and (
-        options.weights != "none" or networks.is_own(options.network)
+        options.weights != "none" or width is not None or networks.is_own(options.network)
     )
     if options.frozen and not known:
         raise InputError(
@@ -76,8 +78,8 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
     regressor = Regressor(
         Architecture(
             options.network,
-            images.channels,
-            images.size,
+            channels,
+            size,
             targets,
             options.features,
             options.hidden,

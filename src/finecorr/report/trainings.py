@@ -112,9 +112,11 @@ def write_page(
         targets.append(_target(table, i, models, results[column], outliers))
     report = Report(
         title,
-        pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
+        pd.DataFrame({"image": shown_as(table), **table.cases}),
         targets,
-        _Thumbnails(Images(table, images, LeftOut(table, sys.maxsize, says=False))),
+        ()
+        if table.features is not None
+        else _Thumbnails(Images(table, images, LeftOut(table, sys.maxsize, says=False))),
         {**provenance, **_environment()},
         within=table.within_column,
         kind=kind,
@@ -186,9 +188,18 @@ def notes_on(ceiling: Ceiling | None) -> list[str]:
     ]
 
 
+def shown_as(table: ImageTable) -> list[str]:
+    """What a person sees of each row: the name of its image, or its number and features."""
+    if table.features is None:
+        return table.names
+    return [
+        f"{name}: {text}" for name, text in zip(table.names, table.features.texts(), strict=True)
+    ]
+
+
 def described(table: ImageTable) -> str:
     """Where a table is from, and how much is in it."""
-    return f"{table.source}: {len(table)} images of {len(set(table.groups))} subjects"
+    return f"{table.source}: {len(table)} {table.kind} of {len(set(table.groups))} subjects"
 
 
 def _placed(rows: pd.DataFrame, case: pd.Series[int]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from finecorr.config import CONFIG, config_of, write_config
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
+from finecorr.data.encoding import Encoding, Vectors, encoding_of
 from finecorr.data.images import Images, Inputs, note_smaller
 from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.left_out import LeftOut
@@ -138,6 +139,7 @@ def train(
             validation,
             novelty,
             _provenance(prepared, training_options, run_options, evaluation),
+            prepared.encoding,
         )
         with replacing(out / CARD) as temporary:
             temporary.write_text(card(model, out.resolve().name), encoding="utf-8")
@@ -190,6 +192,7 @@ class _Prepared(NamedTuple):
     """Of the rows, for `splits.csv`."""
     regressor: Regressor
     data: ImageDataModule
+    encoding: Encoding | None
 
 
 def _prepared(
@@ -201,6 +204,7 @@ def _prepared(
     features: Path | None,
     place: Place,
 ) -> _Prepared:
+    training_options.check_input(table_options, image_options, augmentation_options)
     lengths = table_options.lengths
     if any(lengths) and image_options.view == "crops":
         raise InputError("a length is seen in the whole image only: it needs --view fit")
@@ -219,20 +223,34 @@ def _prepared(
     targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
     record = pd.DataFrame(
         {
-            "row": table.rows,
-            "image": table.names,
-            "group": table.groups,
+            **table.cases,
             "split": splits,
             "label_replaced": replaced.astype(int),
-            "content": contents(table, training_options.weights),
+            **contents(table, training_options.weights),
         }
     )
     if run_options.resume and place.leads:
         check_same([out], record, training_options.weights)
     left_out = LeftOut(table, training_options.tolerate, says=place.leads)
-    regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
-    images: Inputs = (
-        frozen_features(
+    encoding = _encoding(table, splits)
+    regressor = training.new_regressor(
+        image_options,
+        len(table.target_columns),
+        training_options,
+        None if encoding is None else encoding.width,
+    )
+    images: Inputs
+    if encoding is not None and table.features is not None:
+        table_options = replace(
+            table_options,
+            feature_columns=encoding.names,
+            category_columns=encoding.categories or None,
+        )
+        images = Vectors(encoding(table.features))
+        if place.leads:
+            encoding.note_strange(table.source, table.features, table.rows)
+    elif training_options.frozen:
+        images = frozen_features(
             regressor,
             table,
             image_options,
@@ -240,9 +258,8 @@ def _prepared(
             replace=not run_options.resume,
             left_out=left_out,
         )
-        if training_options.frozen
-        else Images(table, image_options, left_out)
-    )
+    else:
+        images = Images(table, image_options, left_out)
     dataset = ImageDataset(table, images, lengths, targets, left_out)
     note_smaller(table.source, images)
     for i, name in enumerate(table.target_columns):
@@ -263,7 +280,15 @@ def _prepared(
                 f"--devices: {place.processes} processes need an image each in every step, and the "
                 f"{name} split has {count} with a label: use fewer devices"
             )
-    return _Prepared(table_options, config, table, targets, record, regressor, data)
+    return _Prepared(table_options, config, table, targets, record, regressor, data, encoding)
+
+
+def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
+    """By the training rows alone, so that nothing of the others is known to the model."""
+    if table.features is None:
+        return None
+    trained = table.features.take(np.flatnonzero((splits == "train") & table.labelled))
+    return encoding_of(table.source, trained)
 
 
 def _loads(images: Inputs) -> bool:

@@ -17,13 +17,16 @@ from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.runs.folder import SPLITS
 
+FINGERPRINT = "features"
+"""The column of `splits.csv` by which rows of feature columns are known in another table."""
+
 
 def check_same_table(folders: Sequence[Path], table: ImageTable, weights: str) -> None:
     """Raises InputError if a run in one of the folders was started with other rows, labels, weights
     or pixel sizes, or with another file of `--weights`."""
     started = [folder for folder in folders if (folder / SPLITS).exists()]
-    record = {"row": table.rows, "image": table.names, "group": table.groups}
-    check_same(started, pd.DataFrame({**record, "content": contents(table, weights)}), weights)
+    record = pd.DataFrame({**table.cases, **contents(table, weights)})
+    check_same(started, record, weights)
 
 
 def check_same(folders: Sequence[Path], record: pd.DataFrame, weights: str) -> None:
@@ -39,9 +42,9 @@ def check_same(folders: Sequence[Path], record: pd.DataFrame, weights: str) -> N
             )
 
 
-def contents(table: ImageTable, weights: str) -> list[str]:
-    """A fingerprint of what each row says beside its image and subject, and of the weights that
-    its training starts from."""
+def contents(table: ImageTable, weights: str) -> dict[str, list[str]]:
+    """`content`: a fingerprint of what each row says beside its image and subject, and of the
+    weights that its training starts from; and of feature columns, `FINGERPRINT`."""
     start = 0
     if Path(weights).is_file():
         with Path(weights).open("rb") as file:
@@ -50,4 +53,7 @@ def contents(table: ImageTable, weights: str) -> list[str]:
     for column in (table.weights, table.pixel_sizes, table.frames):
         numbers.append(np.full((len(table), 1), -1.0) if column is None else column[:, None])
     rows = np.concatenate(numbers, axis=1, dtype=np.float64)
-    return [f"x{zlib.crc32(row.tobytes(), start):08x}" for row in rows]
+    content = [f"x{zlib.crc32(row.tobytes(), start):08x}" for row in rows]
+    if table.features is None:
+        return {"content": content}
+    return {"content": content, FINGERPRINT: table.features.fingerprints()}

@@ -16,12 +16,14 @@ from finecorr.data.table import SPLITS as KNOWN_SPLITS
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning
 from finecorr.runs.folder import SPLITS
+from finecorr.runs.same import FINGERPRINT
 
 
 def seen_by(
     run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
 ) -> NDArray[np.bool_]:
-    """`(n,)`: whether training or validation have seen the row's image, or its subject.
+    """`(n,)`: whether training or validation have seen the row's image, or its subject; of a
+    table of feature columns, what the row says in these.
 
     Args:
         run: its folder.
@@ -32,16 +34,26 @@ def seen_by(
     Raises:
         InputError: the run does not say it.
     """
-    if not (run / SPLITS).exists() or trained.image_root is None:
+    of_columns = table.features is not None
+    if not (run / SPLITS).exists() or (trained.image_root is None and not of_columns):
         raise InputError(
             f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
         )
-    record = read_record(run / SPLITS, ["image", "group", "split"])
+    what = FINGERPRINT if of_columns else "image"
+    record = read_record(run / SPLITS, [what, "group", "split"])
     if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
         raise InputError(
             f"{run / SPLITS} is damaged: it does not say which rows are in which split"
         )
     record = record[record["split"] != "test"]
+    if table.features is not None:
+        known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
+        if os.path.realpath(table.source) == os.path.realpath(trained.table):
+            return known
+        # In another table, a row is known by what is in it, and a subject where a column names it.
+        same = np.isin(table.features.fingerprints(), record[FINGERPRINT].to_list())
+        return same | known if options.group_column is not None else same
+    assert trained.image_root is not None
     found = [
         find_file(trained.image_root, name)
         for names in record["image"]

@@ -27,7 +27,8 @@ class Evaluation:
     """Predictions for labelled rows, and how well they agree with the truth."""
 
     predictions: pd.DataFrame
-    """`row`, `image`, `group`, and for each target its truth and `predicted` value."""
+    """`row`, `image` (where there are some), `group`, and for each target its truth and `predicted`
+    value."""
     metrics: pd.DataFrame
     """`target`, `metric`, `value`, `low`, `high`."""
     within: str | None = None
@@ -55,7 +56,8 @@ class Evaluation:
         if self.left_out:
             lines.append(self.left_out)
         subjects = self.predictions["group"].nunique()
-        return "\n".join([f"{len(self.predictions)} images of {subjects} subjects", *lines])
+        kind = "images" if "image" in self.predictions else "rows"
+        return "\n".join([f"{len(self.predictions)} {kind} of {subjects} subjects", *lines])
 
 
 def evaluate_predictions(
@@ -75,7 +77,7 @@ def evaluate_predictions(
     `mapped`, and groups of the table to correlate within, add measures, as in
     `finecorr.evaluation.bootstrap.agreement_with_intervals`.
     """
-    frame = pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups})
+    frame = pd.DataFrame(table.cases)
     metrics, panels = [], []
     for i, column in enumerate(table.target_columns):
         truth, predicted = table.targets[:, i], predictions[:, i]
@@ -85,7 +87,7 @@ def evaluate_predictions(
         )
         metrics.append(result.assign(target=column))
         known = np.isfinite(truth)
-        panels.append(Panel(f"{known.sum()} images", column, predicted[known], truth[known]))
+        panels.append(Panel(f"{known.sum()} {table.kind}", column, predicted[known], truth[known]))
     columns = ["target", "metric", "value", "low", "high"]
     if table.within_column is not None:
         _note_undefined(table.within_column, metrics)

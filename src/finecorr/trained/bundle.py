@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from finecorr.data.encoding import Encoding
 from finecorr.data.options import (
     AugmentationOptions,
     ImageOptions,
@@ -29,12 +30,12 @@ from finecorr.models import networks
 from finecorr.models.conformal import Calibration, Validation
 from finecorr.models.networks.network import MissingNetwork
 from finecorr.models.novelty import Novelty
-from finecorr.models.regressor import Architecture, Regressor
+from finecorr.models.regressor import NO_IMAGE, Architecture, Regressor
 from finecorr.plain import value_of
 from finecorr.trained.provenance import Provenance, without_folder
 
 FILE = "model.safetensors"
-_FORMAT = "finecorr-4"
+_FORMAT = "finecorr-5"
 _ANY_FORMAT = re.compile(r"finecorr-\d+")
 _HEAD = re.compile(r"(hidden\.\d+|head)\.weight")
 _NOVELTY = "novelty."
@@ -74,6 +75,15 @@ class Bundle:
     validation: Validation = field(default_factory=Validation)
     novelty: Novelty | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    encoding: Encoding | None = None
+    """Of rows of feature columns, in the place of images."""
+
+    @property
+    def sees(self) -> str:
+        """What its network is given, in words."""
+        if self.encoding is not None:
+            return self.encoding.description
+        return f"{self.images.description}, in {'colour' if self.images.rgb else 'grey'}"
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -114,6 +124,7 @@ def described(bundle: Bundle) -> dict[str, Any]:
         "augmentation": asdict(bundle.augmentation),
         "validation": asdict(bundle.validation),
         "provenance": asdict(bundle.provenance),
+        "encoding": None if bundle.encoding is None else asdict(bundle.encoding),
     }
     for part, option, _ in _OF_THE_MACHINE:
         del parts[part][option]
@@ -160,6 +171,7 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         "augmentation": AugmentationOptions,
         "validation": Validation,
         "provenance": Provenance,
+        "encoding": Encoding | None,
     }
     if not isinstance(said, dict) or set(said) != set(kinds):
         raise ValueError("its description has other parts")
@@ -174,7 +186,10 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     parts["augmentation"].check()
     for calibration in _calibrations(parts["validation"], len(table.target_columns)):
         calibration.check()
-    expected = (images.channels, images.size, len(table.target_columns))
+    encoding = parts["encoding"]
+    _check_encoding(encoding, table, architecture)
+    seen = (images.channels, images.size) if encoding is None else (encoding.width, NO_IMAGE)
+    expected = (*seen, len(table.target_columns))
     if (architecture.channels, architecture.image_size, architecture.targets) != expected:
         raise ValueError("its network, images and targets do not fit together")
     if not all(torch.isfinite(value).all() for value in weights.values()):
@@ -197,10 +212,25 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         parts["validation"],
         novelty,
         parts["provenance"],
+        encoding,
     )
     if bundle.targets != parts["targets"]:
         raise ValueError("what it says of its targets is not what its weights say")
     return bundle
+
+
+def _check_encoding(
+    encoding: Encoding | None, table: TableOptions, architecture: Architecture
+) -> None:
+    """Raises ValueError if it is not that of the columns and of the network."""
+    of_columns = architecture.network == networks.OF_COLUMNS
+    names = None if encoding is None else encoding.names
+    if names != table.feature_columns or of_columns != (encoding is not None):
+        raise ValueError("its encoding, columns and network do not fit together")
+    if encoding is not None:
+        encoding.check()
+        if not {*(table.category_columns or ())} <= {*encoding.categories}:
+            raise ValueError("its encoding has numbers in the place of categories")
 
 
 def _calibrations(validation: Validation, targets: int) -> list[Calibration]:

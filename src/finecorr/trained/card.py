@@ -7,10 +7,12 @@ from typing import Any
 
 import yaml
 
+from finecorr.data.encoding import Category, Number
 from finecorr.trained.bundle import FILE, Bundle, Target
 from finecorr.trained.provenance import without_folder
 
 CARD = "README.md"
+_CATEGORIES = 20
 _SHOWN = ("PLCC", "SRCC", "MAE", "RMSE")
 _LEVEL = 0.9
 _FEW = 100
@@ -41,13 +43,29 @@ def _header(bundle: Bundle) -> str:
 def _what(bundle: Bundle) -> str:
     what = ", ".join(_with_unit(target) for target in bundle.targets)
     license = bundle.provenance.license or "not said"
+    network = without_folder(bundle.regressor.architecture.network)
+    if bundle.encoding is None:
+        source = "an image"
+        more = f"Intensity: {' to '.join(map(str, bundle.images.intensity))} (`--intensity`)"
+    else:
+        source = "columns of a table"
+        columns = (f"{column.name} ({_values(column)})" for column in bundle.encoding.columns)
+        more = f"Columns: {'; '.join(columns)}"
     return (
-        f"Predicts {what} from an image.\n\n"
-        f"- Network: {without_folder(bundle.regressor.architecture.network)}, which sees "
-        f"{bundle.images.description}, in {'colour' if bundle.images.rgb else 'grey'}\n"
-        f"- Intensity: {' to '.join(map(str, bundle.images.intensity))} (`--intensity`)\n"
+        f"Predicts {what} from {source}.\n\n"
+        f"- Network: {network}, which sees {bundle.sees}\n"
+        f"- {more}\n"
         f"- Licence: {license}"
     )
+
+
+def _values(column: Number | Category) -> str:
+    """What is in it."""
+    if isinstance(column, Number):
+        return f"a number, {column.mean:.4g} on average"
+    shown = [value or "missing" for value in column.values[:_CATEGORIES]]
+    more = len(column.values) - len(shown)
+    return f"{', '.join(shown)}{f' and {more} more' if more else ''}"
 
 
 def _use(bundle: Bundle) -> str:
@@ -58,11 +76,13 @@ def _use(bundle: Bundle) -> str:
         if size
         else ""
     )
+    of_images = bundle.encoding is None
+    given, inputs = ('["image.png"]', "IMAGES") if of_images else ('"table.csv"', "TABLE")
     return (
         "## Use\n\n```python\nimport finecorr\n\n"
         f'model = finecorr.load("{FILE}")\n'
-        f'predictions = model.predict(["image.png"]{size})\n```\n\n'
-        f"or `finecorr predict {FILE} IMAGES --out predictions.csv{flag}`.{more}"
+        f"predictions = model.predict({given}{size})\n```\n\n"
+        f"or `finecorr predict {FILE} {inputs} --out predictions.csv{flag}`.{more}"
     )
 
 
@@ -86,7 +106,7 @@ def _trained(bundle: Bundle) -> str:
             f"With the loss `{training.get('loss', '?')}`, for {training.get('epochs', '?')} "
             f"epochs, starting from {_start(training)}. Versions: {how or 'not said'}.",
             "",
-            "| split | images | subjects |",
+            f"| split | {_kind(bundle)} | subjects |",
             "| --- | --- | --- |",
             *rows,
             "",
@@ -132,7 +152,7 @@ def _intervals(bundle: Bundle) -> Iterator[str]:
         half = found.quantile(_LEVEL)
         if half < float("inf"):
             yield (
-                f"The truth of a new subject's image lies within {_number(half)}"
+                f"The truth of a new subject's {_kind(bundle)[:-1]} lies within {_number(half)}"
                 f"{f' {target.unit}' if target.unit else ''} of the prediction of {target.name} "
                 f"in at least {100 * _LEVEL:g} % of cases, if subjects come from where the "
                 f"{found.subjects} validation subjects did."
@@ -143,11 +163,12 @@ def _not_known(bundle: Bundle) -> str:
     splits = dict(_dicts(bundle.provenance.data.get("splits")))
     tested = splits.get("test", {}).get("subjects")
     labels = dict(_dicts(bundle.provenance.data.get("labels")))
+    kind = _kind(bundle)
     lines = [
         "## What it does not know",
         "",
-        "- Images from elsewhere: other devices, sites, populations or preparations than those it "
-        "was trained on. Measure it there first (`finecorr evaluate`).",
+        f"- {kind.capitalize()} from elsewhere: other devices, sites, populations or preparations "
+        "than those it was trained on. Measure it there first (`finecorr evaluate`).",
     ]
     for name, said in labels.items():
         lines.append(
@@ -157,13 +178,18 @@ def _not_known(bundle: Bundle) -> str:
     if isinstance(tested, int) and tested < _FEW:
         lines.append(f"- It was tested on {tested} subjects only: mind the intervals.")
     if bundle.validation.distances is None:
-        lines.append("- Which images are unlike its own: nothing was kept to tell.")
+        lines.append(f"- Which {kind} are unlike its own: nothing was kept to tell.")
     else:
         lines.append(
-            "- Every image that is unlike its own: `predict` marks some of them (`novel`), by the "
-            "features of its network, and may miss others."
+            f"- Every {kind[:-1]} that is unlike its own: `predict` marks some (`novel`), by "
+            "the features of its network, and may miss others."
         )
     return "\n".join(lines)
+
+
+def _kind(bundle: Bundle) -> str:
+    """What it predicts for."""
+    return "images" if bundle.encoding is None else "rows"
 
 
 def _with_unit(target: Target) -> str:

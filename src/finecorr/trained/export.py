@@ -87,6 +87,11 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
                     f'--format onnx: {package} is missing: pip install "finecorr[onnx]"'
                 )
     model = bundle.load(run)
+    if model.encoding is not None:
+        raise InputError(
+            "a model of feature columns cannot be exported: what other programs would need, its "
+            "categories and numbers as texts, is no input of such files; use finecorr.load"
+        )
     name = model.regressor.architecture.network
     if format == "onnx" and _bytes_of(model) > _MOST_BYTES:
         raise InputError(

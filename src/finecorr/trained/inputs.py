@@ -14,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.data import pictures
+from finecorr.data.columns import listed
+from finecorr.data.encoding import Encoding
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
 from finecorr.data.lengths import SAME
@@ -44,6 +46,8 @@ def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions
     opinions = ("score_columns", "sd_column", "observers")
     if not {"table", "target_columns", *opinions}.isdisjoint(overrides):
         implied |= dict.fromkeys(opinions)
+    if trained.feature_columns is not None and "image_root" in implied:
+        del implied["image_root"]
     if "group_column" in overrides or "group_pattern" in overrides:
         implied |= {"group_column": None, "group_pattern": None}
     if "frame_column" in overrides or "all_frames" in overrides:
@@ -124,6 +128,17 @@ def note_views(table: ImageTable, padded: int, differing: Sequence[int]) -> None
         )
 
 
+def check_features(table: ImageTable, encoding: Encoding | None) -> None:
+    """Says with an `InputWarning` what is in the feature columns that the training has not seen.
+
+    Raises:
+        InputError: they are not of the same kind.
+    """
+    if encoding is not None and table.features is not None:
+        encoding.check_kinds(table.source, table.features, table.rows)
+        encoding.note_strange(table.source, table.features, table.rows)
+
+
 def unlabelled(
     columns: TableOptions,
     *,
@@ -146,6 +161,12 @@ def unlabelled(
     """
     if by_subject and columns.group_column is None and columns.group_pattern is None:
         raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+    of_columns = columns.feature_columns is not None
+    if of_columns and frame is None and (columns.table.is_dir() or is_image(columns.table)):
+        raise InputError(
+            f"{columns.table} is no table, and the model predicts from the columns of one: "
+            f"{listed(columns.feature_columns or ())}"
+        )
     if frame is None and columns.layout is None and is_image(columns.table):
         table = of_paths([columns.table], columns)
         return replace(table, names=[columns.table.name])

@@ -21,6 +21,7 @@ from finecorr.trained import bundle
 from finecorr.trained.bundle import Bundle, Target
 from finecorr.trained.inputs import (
     PixelSize,
+    check_features,
     is_image,
     note_views,
     of_paths,
@@ -71,10 +72,11 @@ class Model:
 
     @property
     def preprocessing(self) -> str:
-        """What the network sees of an image, in words; `bundle.images` has the options."""
-        images = self.bundle.images
-        colour = "colour" if images.rgb else "grey"
-        return f"{images.description}, {colour}, intensity {' '.join(map(str, images.intensity))}"
+        """What the network sees of an image or a row, in words; `bundle.images` has the options."""
+        images, sees = self.bundle.images, self.bundle.sees
+        if self.bundle.encoding is not None:
+            return sees
+        return f"{sees}, intensity {' '.join(map(str, images.intensity))}"
 
     @property
     def provenance(self) -> Provenance:
@@ -134,7 +136,8 @@ class Model:
             image_root: the folder that paths in a DataFrame start from (default: this one).
 
         Returns:
-            Of paths and tables a DataFrame: `image` (and `frame`), and the columns of
+            Of paths and tables a DataFrame: `image` (and `frame`; or `row` for a model of feature
+            columns), and the columns of
             `finecorr.trained.predictor.Predictor.frames`; an image that cannot be read has the
             reason in `fault`. Of pictures in memory an array `(n, targets)`, or with `interval` or
             `tta` a DataFrame of these columns.
@@ -158,7 +161,10 @@ class Model:
             return found
         differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
         note_views(table, sum(outcome.padded for outcome in outcomes), differing)
-        found.insert(0, "image", table.names)
+        if table.features is None:
+            found.insert(0, "image", table.names)
+        else:
+            found.insert(0, "row", table.rows)
         if table.frames is not None:
             found.insert(1, "frame", np.maximum(table.frames, 0) + 1)
         if isinstance(images, pd.DataFrame):
@@ -188,6 +194,10 @@ class Model:
         """Of pictures in memory there is no table."""
         columns = self.bundle.table
         _check_kind(images)
+        if self.bundle.encoding is not None and not isinstance(images, str | Path | pd.DataFrame):
+            raise InputError(
+                "the model predicts from columns of a table: give a DataFrame, or its path"
+            )
         if is_array(images):
             try:
                 pictures = pictures_of(images)
@@ -199,17 +209,22 @@ class Model:
             return [replace(row, pictures=(picture,)) for picture, row in rows], None
         if isinstance(images, list | tuple):
             table = of_paths([Path(path) for path in images], columns)
-        elif isinstance(images, str | Path) and is_image(Path(images)):
+        elif (
+            isinstance(images, str | Path)
+            and self.bundle.encoding is None
+            and is_image(Path(images))
+        ):
             table = of_paths([Path(images)], columns)
         else:
             frame = images if isinstance(images, pd.DataFrame) else None
             given: dict[str, Any] = {
                 "table": Path(images) if isinstance(images, str | Path) else Path()
             }
-            if frame is not None or root is not None:
+            if (frame is not None and self.bundle.encoding is None) or root is not None:
                 given["image_root"] = Path(root or ".")
             chosen = overridden(columns, given)
             table = unlabelled(chosen, sizes=pixel_size is None, frame=frame)
+            check_features(table, self.bundle.encoding)
         table = sized(table, columns, pixel_size)
         return rows_of(table), table
 

@@ -17,6 +17,8 @@ from finecorr.models.streaming import ROWS, Member, Outcome, Row, outcomes
 from finecorr.trained.bundle import Bundle
 from finecorr.trained.options import PredictionOptions
 
+_AT_ONCE = 4096
+"""Rows of a table of which all cells are taken."""
 _NOVEL = 0.01
 """The share of the images of new subjects that are marked, if these are like the training's."""
 
@@ -47,6 +49,15 @@ class Predictor:
                     f"--ensemble: a model of {list(other.table.target_columns)} does not predict "
                     f"the same as one of {list(self.targets)}"
                 )
+            if (other.encoding is None) != (first.encoding is None) or (
+                other.encoding is not None
+                and first.encoding is not None
+                and (other.encoding.names, other.encoding.categories)
+                != (first.encoding.names, first.encoding.categories)
+            ):
+                raise InputError(
+                    "--ensemble: the models predict from different columns, or one from images"
+                )
         if self._several and options.predict_per == "subject":
             raise InputError(
                 "--tta and --ensemble say how sure the prediction of a row is: leave out "
@@ -64,6 +75,7 @@ class Predictor:
                 bundle.table.lengths,
                 bundle.augmentation,
                 bundle.novelty,
+                bundle.encoding,
             )
             for bundle in bundles
         ]
@@ -134,6 +146,8 @@ class Predictor:
 
 
 def _varies(bundle: Bundle) -> bool:
+    if bundle.encoding is not None:
+        return False
     options = asdict(bundle.augmentation)
     if not all(bundle.table.lengths):
         del options["zoom"]
@@ -142,6 +156,12 @@ def _varies(bundle: Bundle) -> bool:
 
 def rows_of(table: ImageTable) -> Iterator[Row]:
     """Those of a table, with the sizes of pixels that it knows."""
+    if table.features is not None:
+        for start in range(0, len(table), _AT_ONCE):
+            cells = table.features.cells.iloc[start : start + _AT_ONCE]
+            for of_row in zip(*(cells[name].tolist() for name in cells), strict=True):
+                yield Row((), cells=of_row)
+        return
     for row in range(len(table)):
         side = np.nan if table.pixel_sizes is None else float(table.pixel_sizes[row])
         known = None if np.isnan(side) else side

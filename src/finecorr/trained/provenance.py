@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from finecorr.data.table import ImageTable
+from finecorr.models.networks import OF_COLUMNS
 
 _PACKAGES = {"timm": "timm", "hf": "transformers"}
 """What the networks of a source are of; the others are MONAI's."""
@@ -83,13 +84,15 @@ def measures(metrics: pd.DataFrame) -> tuple[Measure, ...]:
 
 def versions(network: str) -> dict[str, str]:
     """Of what makes and runs a model with that network."""
-    package = "monai"
-    if ":" in network:
+    package: str | None = "monai"
+    if network == OF_COLUMNS:
+        package = None
+    elif ":" in network:
         package = network.partition(".")[0].partition(":")[0]
     elif "/" in network:
         package = _PACKAGES[network.partition("/")[0]]
     found = {"python": platform.python_version()}
-    for name in ("finecorr", "torch", package):
+    for name in filter(None, ("finecorr", "torch", package)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FeatureKind = Literal["last", "stages"]
 """Means of the last maps; or means and standard deviations of the maps of every stage."""
+OF_COLUMNS = "mlp"
+"""The network of tables without images: its layers are those of --hidden."""
 _TIMM, _HUGGING_FACE = "timm/", "hf/"
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -31,7 +33,7 @@ def is_own(name: str) -> bool:
 def is_reentrant(name: str) -> bool:
     """Whether several threads may compute with it at a time: one's own may keep what it computes,
     and transformers' do."""
-    return name in NETWORKS or name.startswith(_TIMM)
+    return name in NETWORKS or name == OF_COLUMNS or name.startswith(_TIMM)
 
 
 def code_of(name: str) -> bytes:
@@ -45,15 +47,15 @@ def code_of(name: str) -> bytes:
 
 def check(name: str) -> None:
     """Raises InputError, with the known names, if no network can have that name."""
-    if name in NETWORKS or is_own(name):
+    if name in NETWORKS or name == OF_COLUMNS or is_own(name):
         return
     if name.startswith((_TIMM, _HUGGING_FACE)) and not name.endswith("/"):
         return
-    near = difflib.get_close_matches(name, available(), 1)
+    near = difflib.get_close_matches(name, [*available(), OF_COLUMNS], 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise InputError(
         f"unknown network {name!r}{hint}; known are {', '.join(available())}, timm/NAME, "
-        "hf/NAME-OR-FOLDER and package.module:function"
+        f"hf/NAME-OR-FOLDER and package.module:function; and for columns {OF_COLUMNS}"
     )
 
 
@@ -69,7 +71,7 @@ def build(
 
     Args:
         name: of MONAI's, `timm/NAME`, `hf/NAME-OR-FOLDER`, or `package.module:function`.
-        channels: of the images.
+        channels: of the images; of columns, the numbers that they are encoded in.
         features: which of them it ends in.
         pretrained: with the weights that its source has for it.
         config: `Network.config` of the same network, which then needs no access to its source.
@@ -78,6 +80,7 @@ def build(
         InputError: no network has that name, or what it needs is missing.
     """
     from finecorr.models.networks import (
+        column_network,
         huggingface_networks,
         monai_networks,
         own_networks,
@@ -102,6 +105,8 @@ def build(
             f"--weights pretrained: there are none for {name}; timm/NAME and hf/NAME have them, "
             "or give a file, --weights FILE"
         )
+    if name == OF_COLUMNS:
+        return column_network.build(channels)
     if is_own(name):
         return own_networks.build(name, channels, features)
     return monai_networks.build(name, channels, features)
