@@ -100,7 +100,7 @@ def evaluate(
     keep = whole.labelled & ~seen
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
-    table = sized(table, columns, options.pixel_size)
+    table = sized(table, columns, options.pixel_size, volumes=model.images.volumes)
     for column, labels in zip(
         table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
     ):
@@ -153,8 +153,9 @@ def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
             if outcome.fault
         ],
     )
-    padded = sum(outcome.padded for outcome in found)
-    note_views(table, padded, [row for row, outcome in enumerate(found) if outcome.differs])
+    unfit = sum(outcome.unfit for outcome in found)
+    differing = [row for row, outcome in enumerate(found) if outcome.differs]
+    note_views(table, unfit, differing, volumes=predictor.volumes)
     return np.stack([outcome.values for outcome in found])
 
 

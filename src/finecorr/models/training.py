@@ -63,7 +63,11 @@ def new_regressor(images: ImageOptions, targets: int, options: TrainingOptions) 
     L.seed_everything(options.seed, verbose=False)
     pretrained = options.weights == "pretrained"
     network = networks.build(
-        options.network, images.channels, options.features, pretrained=pretrained
+        options.network,
+        images.channels,
+        options.features,
+        pretrained=pretrained,
+        dimensions=len(images.size),
     )
     known = network.mean is not None and (
         options.weights != "none" or networks.is_own(options.network)
@@ -136,7 +140,7 @@ def train(
         regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
-    learning, layout = regressor, torch.channels_last
+    learning, layout = regressor, regressor.layout
     if options.strategy == "fsdp":
         # What is shared out among the devices stays so, and has to be in torch's own layout.
         learning, layout = deepcopy(regressor), torch.contiguous_format

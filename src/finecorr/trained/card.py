@@ -42,7 +42,7 @@ def _what(bundle: Bundle) -> str:
     what = ", ".join(_with_unit(target) for target in bundle.targets)
     license = bundle.provenance.license or "not said"
     return (
-        f"Predicts {what} from an image.\n\n"
+        f"Predicts {what} from {'a volume' if bundle.images.volumes else 'an image'}.\n\n"
         f"- Network: {without_folder(bundle.regressor.architecture.network)}, which sees "
         f"{bundle.images.description}, in {'colour' if bundle.images.rgb else 'grey'}\n"
         f"- Intensity: {' to '.join(map(str, bundle.images.intensity))} (`--intensity`)\n"
@@ -51,7 +51,9 @@ def _what(bundle: Bundle) -> str:
 
 
 def _use(bundle: Bundle) -> str:
-    size = ", pixel_size=0.2" if any(bundle.table.lengths) else ""
+    volumes = bundle.images.volumes
+    name = "volume.nii.gz" if volumes else "image.png"
+    size = ", pixel_size=0.2" if any(bundle.table.lengths) and not volumes else ""
     flag = " --pixel-size 0.2" if size else ""
     more = (
         "\n\nA pixel size is the side of a pixel of the file, in the unit of the target."
@@ -61,7 +63,7 @@ def _use(bundle: Bundle) -> str:
     return (
         "## Use\n\n```python\nimport finecorr\n\n"
         f'model = finecorr.load("{FILE}")\n'
-        f'predictions = model.predict(["image.png"]{size})\n```\n\n'
+        f'predictions = model.predict(["{name}"]{size})\n```\n\n'
         f"or `finecorr predict {FILE} IMAGES --out predictions.csv{flag}`.{more}"
     )
 

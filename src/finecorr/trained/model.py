@@ -157,7 +157,7 @@ class Model:
                 return found[list(predictor.targets)].to_numpy()
             return found
         differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
-        note_views(table, sum(outcome.padded for outcome in outcomes), differing)
+        note_views(table, sum(outcome.unfit for outcome in outcomes), differing)
         found.insert(0, "image", table.names)
         if table.frames is not None:
             found.insert(1, "frame", np.maximum(table.frames, 0) + 1)

@@ -38,6 +38,8 @@ class Predictor:
         self.targets = first.table.target_columns
         self._bundle, self._options = first, options
         self._several = bool(others) or options.tta > 1
+        self.volumes = first.images.volumes
+        """Whether it sees volumes."""
         for other in others:
             if (other.table.target_columns, other.table.lengths) != (
                 self.targets,
@@ -46,6 +48,10 @@ class Predictor:
                 raise InputError(
                     f"--ensemble: a model of {list(other.table.target_columns)} does not predict "
                     f"the same as one of {list(self.targets)}"
+                )
+            if other.images.volumes != self.volumes:
+                raise InputError(
+                    "--ensemble: a model of volumes does not see what one of pictures sees"
                 )
         if self._several and options.predict_per == "subject":
             raise InputError(

@@ -64,6 +64,7 @@ def build(
     *,
     pretrained: bool = False,
     config: dict[str, Any] | None = None,
+    dimensions: int = 2,
 ) -> Network:
     """The network of that name.
 
@@ -73,6 +74,7 @@ def build(
         features: which of them it ends in.
         pretrained: with the weights that its source has for it.
         config: `Network.config` of the same network, which then needs no access to its source.
+        dimensions: of the images: 2 for pictures, 3 for volumes.
 
     Raises:
         InputError: no network has that name, or what it needs is missing.
@@ -85,6 +87,11 @@ def build(
     )
 
     check(name)
+    if dimensions == 3 and name.startswith((_TIMM, _HUGGING_FACE)):
+        raise InputError(
+            f"--network {name} takes pictures: for volumes there are {', '.join(available())}, and "
+            "package.module:function"
+        )
     if name.startswith(_TIMM):
         return timm_networks.build(
             name.removeprefix(_TIMM), channels, features, pretrained=pretrained
@@ -104,4 +111,4 @@ def build(
         )
     if is_own(name):
         return own_networks.build(name, channels, features)
-    return monai_networks.build(name, channels, features)
+    return monai_networks.build(name, channels, features, dimensions)
