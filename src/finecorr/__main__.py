@@ -10,8 +10,17 @@ from types import FrameType
 
 _INTERRUPTED = 130
 APP = (
-    *("PIL", "jinja2", "jsonargparse", "lightning", "matplotlib", "monai", "openpyxl", "pandas"),
-    *("plotly", "pyarrow", "pydicom", "safetensors", "sklearn", "tensorboard", "torchmetrics"),
+    *("PIL", "jinja2", "jsonargparse", "lightning", "matplotlib", "monai", "nibabel", "openpyxl"),
+    *(
+        "pandas",
+        "plotly",
+        "pyarrow",
+        "pydicom",
+        "safetensors",
+        "sklearn",
+        "tensorboard",
+        "torchmetrics",
+    ),
     *("tqdm", "yaml"),
 )
 """The packages of the extra `app`, but for decoders that few images need."""

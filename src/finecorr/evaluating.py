@@ -91,7 +91,7 @@ def evaluate(
             keep &= ~seen_by(path, whole, columns, with_table(path, member.table))
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
-    table = sized(table, columns, options.pixel_size)
+    table = sized(table, columns, options.pixel_size, volumes=model.images.volumes)
     _check_left(table, left_out)
     values = _values(predictor, table)
     predictions = values.mean(axis=1)
@@ -148,8 +148,9 @@ def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
             if outcome.fault
         ],
     )
-    padded = sum(outcome.padded for outcome in found)
-    note_views(table, padded, [row for row, outcome in enumerate(found) if outcome.differs])
+    unfit = sum(outcome.unfit for outcome in found)
+    differing = [row for row, outcome in enumerate(found) if outcome.differs]
+    note_views(table, unfit, differing, volumes=predictor.volumes)
     return np.stack([outcome.values for outcome in found])
 
 

@@ -108,10 +108,14 @@ def predict(
     models = [bundle.load(path) for path in paths]
     predictor = Predictor(models, options)
     columns = overridden(with_table(run, models[0].table), overrides)
+    volumes = models[0].images.volumes
     table = unlabelled(
-        columns, by_subject=options.predict_per == "subject", sizes=options.pixel_size is None
+        columns,
+        by_subject=options.predict_per == "subject",
+        sizes=options.pixel_size is None,
+        volumes=volumes,
     )
-    table = sized(table, columns, options.pixel_size)
+    table = sized(table, columns, options.pixel_size, volumes=volumes)
     check_features(table, models[0].encoding)
     found = Predicted(out)
     if streamed:
@@ -159,7 +163,7 @@ def _write_at_once(
 
 def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.DataFrame]:
     """The rows of the file, from one of them on."""
-    padded, differing = 0, list[int]()
+    unfit, differing = 0, list[int]()
     place = first
     bar = tqdm(
         total=len(table), initial=first, desc="predicting", unit=table.kind[:-1], disable=None
@@ -175,11 +179,11 @@ def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.
             if table.frames is not None:
                 frame["frame"] = np.maximum(table.frames[rows], 0) + 1
             yield pd.concat([frame, columns], axis=1)
-            padded += sum(outcome.padded for outcome in found)
+            unfit += sum(outcome.unfit for outcome in found)
             differing += [place + i for i, outcome in enumerate(found) if outcome.differs]
             place += len(columns)
             bar.update(len(columns))
-    note_views(table, padded, differing)
+    note_views(table, unfit, differing, volumes=predictor.volumes)
 
 
 def _by_subject(rows: pd.DataFrame, table: ImageTable, predictor: Predictor) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from finecorr.data import crops
 from finecorr.data.crops import RandomCrops, WholeImages, WithEpoch
 from finecorr.data.dataset import Batch, ImageDataset
-from finecorr.data.images import Images, note_smaller
+from finecorr.data.images import Images, note_unfit
 from finecorr.data.loading import prediction_loader
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.table import ImageTable, read_table
@@ -137,9 +137,9 @@ def test_large_images_come_in_small_batches(
 def test_images_smaller_than_a_crop_are_counted(table: ImageTable) -> None:
     large = replace(CROPS, crop_size=(64, 64))
     images = Images(table, large)
-    assert images.smaller.tolist() == [True, True, True, True, False]
+    assert images.unfit.tolist() == [True, True, True, True, False]
     with pytest.warns(InputWarning, match="4 of 5 images are smaller than --crop-size"):
-        note_smaller(table.source, images)
+        note_unfit(table.source, images)
     assert images.shapes.tolist() == [[64, 64], [64, 64], [80, 64], [64, 64], [90, 90]]
     assert all(images[i].shape[1:] == tuple(images.shapes[i]) for i in range(5))
 

@@ -262,6 +262,6 @@ def test_the_scale_by_headers_is_that_of_the_images(tmp_path: Path, view: Any) -
     for i, (path,) in enumerate(table.images):
         image = seen(pictures.read(path), options)
         assert found.factors[i] == image.factor
-        assert tuple(found.shapes[i]) == image.shape
-        assert found.smaller[i] == image.padded
+        assert tuple(found.shapes[i]) == image.geometry.size
+        assert found.unfit[i] == image.unfit
         np.testing.assert_array_equal(found.pixel_sizes[i], image.pixel_size)

@@ -492,7 +492,7 @@ def test_pixel_size_of_ultrasound(tmp_path: Path) -> None:
         part.PhysicalDeltaX, part.PhysicalDeltaY = delta, -delta
         return part
 
-    def size(*regions: Dataset) -> tuple[float, float] | None:
+    def size(*regions: Dataset) -> tuple[float, ...] | None:
         path = write_dicom(
             tmp_path / "a.dcm", stored, SequenceOfUltrasoundRegions=Sequence(list(regions))
         )

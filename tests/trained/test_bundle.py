@@ -32,7 +32,7 @@ from finecorr.models.regressor import Architecture, Regressor
 from finecorr.trained import bundle
 from finecorr.trained.provenance import Measure, Provenance
 
-KEY = "finecorr-4"
+KEY = "finecorr-5"
 TARGET = "head circumference (mm)"
 
 
@@ -296,7 +296,7 @@ def test_files_of_something_else(
     assert "is no model of finecorr" in _refused(path, capsys)
     path.write_bytes(to_bytes({"weights": torch.zeros(2)}, {"format": "pt"}))
     assert "is no model of finecorr" in _refused(path)
-    before = "is in the format finecorr-3, not finecorr-4: train it again, or use the finecorr"
+    before = "is in the format finecorr-3, not finecorr-5: train it again, or use the finecorr"
     assert before in _refused(changed(key="finecorr-3"), capsys)
 
 

@@ -54,7 +54,7 @@ class Case:
         mean, deviation = regressor.target_mean.numpy(), regressor.target_std.numpy()
         unit = np.ones(len(mean))
         if pixel_size is not None:
-            unit[[*self.model.table.lengths]] = pixel_size * max(
+            unit[[*map(bool, self.model.table.lengths)]] = pixel_size * max(
                 side / size for side, size in zip(sides, self.model.images.size, strict=True)
             )
         return np.asarray(unit * np.maximum(deviation, np.abs(prediction / unit - mean)))

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Section, some
+from finecorr.data.decoding import NO_SIZE, geometry
 from finecorr.data.lengths import SAME, pixel_sizes
-from finecorr.data.options import ImageOptions, TableOptions, name_and_unit
+from finecorr.data.options import ImageOptions, TableOptions, check_lengths, name_and_unit
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
@@ -53,9 +54,10 @@ def give_advice(
 ) -> Section:
     lines: list[str] = []
     found: list[Finding] = []
-    if any(options.lengths) and images.view == "crops":
-        what = "a length is seen in the whole image only: it needs --view fit"
-        found.append(Finding("--view", what, refused=True))
+    try:
+        check_lengths(options, images)
+    except InputError as fault:
+        found.append(Finding("lengths", str(fault), refused=True))
     if splits is not None:
         found += _steps(table, splits, training)
         found += _intervals(table, splits, training)
@@ -138,8 +140,7 @@ def _pixel_sizes(table: ImageTable, read: Read) -> tuple[list[str], list[Finding
     if not read.frames:
         return [], []
     by_file = [
-        read.headers[frame.path].shape(frame.number).pixel_size or (np.nan, np.nan)
-        for frame in read.frames
+        read.headers[frame.path].shape(frame.number).pixel_size or NO_SIZE for frame in read.frames
     ]
     sizes = _Sizes(
         np.array([frame.case for frame in read.frames]),
@@ -170,7 +171,7 @@ def _refused(table: ImageTable, sizes: _Sizes, fault: str) -> list[Finding]:
     by_table = np.full(len(sizes), np.nan)
     if table.pixel_sizes is not None:
         by_table = table.pixel_sizes[sizes.rows]
-    none = np.isnan(by_table) & np.isnan(sizes.pixel_sizes[:, 1])
+    none = np.isnan(by_table) & np.isnan(sizes.pixel_sizes[:, -1])
     if not none.any():
         return [Finding("pixel sizes", fault, refused=True)]
     what = "neither its file nor the table says how large its pixels are"
@@ -199,7 +200,9 @@ def _shapes(read: Read, images: ImageOptions) -> tuple[list[str], list[Finding]]
     """How far images are reduced, or blown up."""
     if not read.headers:
         return [], []
-    shapes = np.array([header.largest[:2] for header in read.headers.values()])
+    if images.volumes:
+        return _cut(read, images)
+    shapes = np.array([header.largest.size for header in read.headers.values()])
     height, width = images.size
     if images.view == "crops":
         small = int((shapes < images.size).any(axis=1).sum())
@@ -219,3 +222,26 @@ def _shapes(read: Read, images: ImageOptions) -> tuple[list[str], list[Finding]]
         return [], [Finding("much smaller than --image-size", f"{what}: a smaller one is faster")]
     said = f"reduced {factor:.1f} times" if factor >= 1 else f"enlarged {1 / factor:.1f} times"
     return [f"the median image is {said} to {typical}"], []
+
+
+def _cut(read: Read, images: ImageOptions) -> tuple[list[str], list[Finding]]:
+    """How many volumes are larger than what is seen; and how far their voxels are reduced."""
+    shapes = [header.largest for header in read.headers.values()]
+    found = [geometry(shape, images) for shape in shapes]
+    cut = sum(one.unfit for one in found)
+    typical = f"{images.description} (--image-size)"
+    # How many times the finest side of a voxel goes into what becomes of it.
+    factor = float(
+        np.median(
+            [
+                shape.pixel_size[-1] / one.factor / min(shape.pixel_size)
+                for shape, one in zip(shapes, found, strict=True)
+                if shape.pixel_size is not None
+            ]
+        )
+    )
+    what = f"voxels of the median volume become {factor:.1f} times as long, in {typical}"
+    if not cut:
+        return [what], []
+    of = f"{cut} of {some(len(shapes), 'volume')} are larger than {typical}"
+    return [what], [Finding("larger than --image-size", f"{of}: they are cut at their edges")]

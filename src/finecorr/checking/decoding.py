@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from finecorr.data import pictures
+from finecorr.data.decoding import seen, unpacked
 from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.threads import Turns, side_by_side
-from finecorr.data.view import scaled
+from finecorr.data.view import scaled, slices
 
 SIDE = 32
 """Pixels of the small picture by which images are compared."""
@@ -61,7 +62,8 @@ class Measures(NamedTuple):
     inverted: bool
     windowed: bool
     small: Tensor
-    """`(SIDE, SIDE)`: the whole, from its darkest value to its brightest."""
+    """`(SIDE, SIDE)`: the whole, from its darkest value to its brightest; of a volume the middle
+    axial slice."""
 
 
 def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | str]:
@@ -71,9 +73,9 @@ def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | st
     def work(frame: Frame) -> Measures | str:
         # Readers raise what they like on a broken file.
         try:
-            header = pictures.header(frame.path)
-            with turns(math.prod(header.largest[:2])):
-                return _measured(pictures.read(frame.path, frame.number), options)
+            header = pictures.header(frame.path, volumes=options.volumes)
+            with turns(math.prod(header.largest.size)):
+                return _measured(_read(frame, options), options)
         except Exception as error:
             return pictures.fault_of(error)
 
@@ -81,9 +83,12 @@ def decode(frames: Sequence[Frame], options: ImageOptions) -> list[Measures | st
 
 
 def thumbnail_source(frame: Frame, options: ImageOptions) -> Tensor | None:
-    """A picture with the intensities that the network sees; None where it cannot be read."""
+    """A picture with the intensities that the network sees; of a volume, slices of what it sees;
+    None where it cannot be read."""
     try:
-        return scaled(pictures.read(frame.path, frame.number), options.intensity, rgb=options.rgb)
+        if options.volumes:
+            return slices(unpacked(seen(_read(frame, options), options).image))
+        return scaled(_read(frame, options), options.intensity, rgb=options.rgb)
     except Exception:
         return None
 
@@ -96,9 +101,13 @@ def spread_over(frames: Sequence[Frame], count: int | Literal["all"]) -> list[Fr
     return [frames[place] for place in chosen]
 
 
+def _read(frame: Frame, options: ImageOptions) -> Picture:
+    return pictures.read(frame.path, frame.number, volumes=options.volumes)
+
+
 def _measured(picture: Picture, options: ImageOptions) -> Measures:
     shown = scaled(picture, ("image",))
-    seen = scaled(picture, options.intensity)  # which says what the network cannot be given
+    limited = scaled(picture, options.intensity)  # which says what the network cannot be given
     values = picture.values
     valid = picture.valid
     inside = values if valid is None else values[:, valid]
@@ -108,7 +117,7 @@ def _measured(picture: Picture, options: ImageOptions) -> Measures:
     ends = np.quantile(some, _NARROW) if some.size else np.zeros(2)
     differ = np.ptp(some, axis=0) if some.shape[0] == 3 and some.size else np.zeros(1)
     full = reach if picture.highest is None else picture.highest - (picture.lowest or 0)
-    pixels = seen.flatten()[:: max(1, seen.numel() // _PIXELS)]
+    pixels = limited.flatten()[:: max(1, limited.numel() // _PIXELS)]
     return Measures(
         low,
         high,
@@ -123,15 +132,20 @@ def _measured(picture: Picture, options: ImageOptions) -> Measures:
         picture.inverted,
         picture.window is not None,
         torch.nn.functional.interpolate(
-            shown[None], (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
+            (shown[:, shown.shape[1] // 2] if shown.ndim == 4 else shown)[None],
+            (SIDE, SIDE),
+            mode="bilinear",
+            antialias=True,
+            align_corners=False,
         )[0, 0],
     )
 
 
 def _thinned(values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     """`(channels, pixels)`: some of those that are there, as float64."""
-    step = max(1, round((values[0].size / _PIXELS) ** 0.5))
-    part = values[:, ::step, ::step]
+    axes = values.ndim - 1
+    some = (slice(None, None, max(1, round((values[0].size / _PIXELS) ** (1 / axes)))),) * axes
+    part = values[:, *some]
     if valid is None:
         return part.reshape(len(values), -1).astype(np.float64)
-    return part[:, valid[::step, ::step]].astype(np.float64)
+    return part[:, valid[some]].astype(np.float64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -51,10 +51,10 @@ def read_files(
     paths = list(dict.fromkeys(path for row in table.images for path in row))
 
     def header_of(path: Path) -> Header | str | None:
-        if not path.is_file():
+        if not path.exists():
             return None  # of which the table's faults say it
         try:
-            return checked_header(path, options.max_megapixels)
+            return checked_header(path, options.max_megapixels, volumes=options.volumes)
         except Exception as error:
             return pictures.fault_of(error)
 
@@ -97,19 +97,29 @@ def _described(headers: dict[Path, Header]) -> list[str]:
         return ["no file could be read"]
     kinds = Counter(f"{h.format}, {h.bits} bits" for h in headers.values())
     lines = ["; ".join(f"{some(count, 'file')} of {kind}" for kind, count in kinds.most_common())]
-    sizes = Counter((header.largest.width, header.largest.height) for header in headers.values())
+    largest = [header.largest for header in headers.values()]
+    # A picture is named by its width and height, and a volume as its array is.
+    deep = any(shape.depth is not None for shape in largest)
+    what = "voxels" if deep else "pixels"
+    sizes = Counter(shape.size if deep else shape.size[::-1] for shape in largest)
+    spacings = [shape.pixel_size for shape in largest if deep and shape.pixel_size is not None]
+    if spacings:
+        least, most = np.min(spacings, axis=0), np.max(spacings, axis=0)
+        lines.append(f"voxels from {_by(least)} to {_by(most)} mm (depth, height and width)")
     if len(sizes) == 1:
-        ((width, height),) = sizes
-        return [*lines, f"all are of {width} x {height} pixels"]
+        return [*lines, f"all are of {_by(next(iter(sizes)))} {what}"]
     least, most = (pick(sizes, key=np.prod) for pick in (min, max))
-    (width, height), count = sizes.most_common(1)[0]
-    often = f"; {count} are of {width} x {height}" if count > 1 else ""
+    size, count = sizes.most_common(1)[0]
+    often = f"; {count} are of {_by(size)}" if count > 1 else ""
     many = "" if len(sizes) < _MANY else ", which are many"
     return [
         *lines,
-        f"from {least[0]} x {least[1]} to {most[0]} x {most[1]} pixels, in {len(sizes)} "
-        f"sizes{many}{often}",
+        f"from {_by(least)} to {_by(most)} {what}, in {len(sizes)} sizes{many}{often}",
     ]
+
+
+def _by(sides: Iterable[float]) -> str:
+    return " x ".join(f"{side:.4g}" if isinstance(side, float) else f"{side}" for side in sides)
 
 
 def _decoded(count: int, of: int) -> str:

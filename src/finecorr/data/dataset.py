@@ -25,10 +25,11 @@ class Batch(TypedDict):
     index: Tensor
     """`(n,)`: their own positions in the data set."""
     image: Tensor
-    """`(n, channels, height, width)` float32, from 0 to 1; or `(n, features)` of a frozen
-    network, or of columns."""
+    """`(n, channels, height, width)`, or of volumes `(n, channels, depth, height, width)`, float32,
+    from 0 to 1; or `(n, features)` of a frozen network, or of columns."""
     target: Tensor
-    """`(n, targets)` float32, NaN for a missing label; lengths in pixels of `image`."""
+    """`(n, targets)` float32, NaN for a missing label; lengths in pixels of `image`, volumes in
+    voxels."""
     unit: Tensor
     """`(n, targets)`: what one unit of `target` is in the table's unit."""
     weight: NotRequired[Tensor]
@@ -43,7 +44,8 @@ class ImageDataset(Dataset[Batch]):
     Args:
         table: the rows.
         images: their images, as the network sees them, or features of them.
-        lengths: for each target, whether it is a length that is learnt in pixels.
+        lengths: for each target, how it grows with the side of a pixel: see
+            `finecorr.data.options.TableOptions.lengths`.
         targets: `(rows, targets)` in the place of the table's, where labels were replaced.
         left_out: those that cannot be read, and how many may be (default: none).
 
@@ -55,7 +57,7 @@ class ImageDataset(Dataset[Batch]):
         self,
         table: ImageTable,
         images: Inputs,
-        lengths: tuple[bool, ...],
+        lengths: tuple[int, ...],
         targets: NDArray[np.float64] | None = None,
         left_out: LeftOut | None = None,
     ) -> None:
@@ -64,9 +66,11 @@ class ImageDataset(Dataset[Batch]):
         self.rows = images.rows
         """`(images,)`: the position in the table of each image's row."""
         self.table_rows = len(table)
+        self.lengths = lengths
         self.units = np.ones((len(images), len(table.target_columns)))
         if any(lengths):
-            self.units[:, np.array(lengths)] = pixel_sizes(table, images)[:, None]
+            sides = pixel_sizes(table, images)
+            self.units = np.stack([sides**power for power in lengths], axis=1)
         labels = table.targets if targets is None else targets
         self.targets = labels[self.rows] / self.units
         self.weights = None if table.weights is None else table.weights[self.rows]

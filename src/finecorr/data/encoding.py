@@ -238,7 +238,7 @@ class Vectors:
         self.rows: NDArray[np.intp] = np.arange(count)
         self.factors = np.ones(count)
         self.pixel_sizes = np.full((count, 2), np.nan)
-        self.smaller = np.zeros(count, dtype=np.bool_)
+        self.unfit = np.zeros(count, dtype=np.bool_)
         self.lost = np.zeros(count, dtype=np.bool_)
 
     def __len__(self) -> int:

@@ -11,18 +11,19 @@ import numpy as np
 
 from finecorr.data.frames import raise_faults
 from finecorr.data.options import TableOptions
-from finecorr.data.pictures import is_picture
+from finecorr.data.pictures import is_picture, is_slice
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning, spelled
 
 _SHOWN = 5
 
 
-def read_folder(folder: Path, options: TableOptions) -> ImageTable:
+def read_folder(folder: Path, options: TableOptions, *, volumes: bool = False) -> ImageTable:
     """All the images of a folder and its subfolders, without labels.
 
-    Files that are no images by their names are images by their content. Hidden files and folders
-    are left out, and others that are no images too, with an `InputWarning` that names them.
+    Where volumes are read, a folder with slices of DICOM, be it the folder itself, is one. Files
+    that are no images by their names are images by their content. Hidden files and folders are left
+    out, and others that are no images too, with an `InputWarning` that names them.
 
     Raises:
         InputError: there is no image in the folder, or a name that is not Unicode.
@@ -31,9 +32,14 @@ def read_folder(folder: Path, options: TableOptions) -> ImageTable:
     others: list[Path] = []
     for path in sorted(_files(folder)):
         (images if _is_picture(path) else others).append(path)
+    if volumes:
+        slices = [path for path in images if _is_slice(path)]
+        images = sorted({*images} - {*slices} | {path.parent for path in slices})
     if not images:
         raise InputError(f"{folder}: no image in this folder")
-    names = [image.relative_to(folder).as_posix() for image in images]
+    names = [
+        folder.name if image == folder else image.relative_to(folder).as_posix() for image in images
+    ]
     raise_faults(
         folder,
         [
@@ -80,6 +86,13 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _is_slice(path: Path) -> bool:
+    try:
+        return is_slice(path)
+    except Exception:  # It is said of it what it is.
+        return False
 
 
 def _is_picture(path: Path) -> bool:

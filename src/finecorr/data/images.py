@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -16,7 +17,7 @@ from finecorr.data import pictures
 from finecorr.data.decoding import (
     NO_SIZE,
     Frame,
-    Seen,
+    Geometry,
     checked_header,
     frames_of,
     geometry,
@@ -44,7 +45,7 @@ class Inputs(Protocol):
     rows: NDArray[np.intp]
     factors: NDArray[np.float64]
     pixel_sizes: NDArray[np.float64]
-    smaller: NDArray[np.bool_]
+    unfit: NDArray[np.bool_]
     lost: NDArray[np.bool_]
 
     @property
@@ -59,8 +60,9 @@ class Inputs(Protocol):
 
 
 class Images:
-    """The images of a table as the network sees them: `(channels, height, width)` float32, 0 to 1;
-    for crops, the images that these are taken from.
+    """The images of a table as the network sees them: `(channels, height, width)`, or of volumes
+    `(channels, depth, height, width)`, float32, 0 to 1; for crops, the images that these are taken
+    from.
 
     A row has one image, or several: other files, or frames of a file. At the start the header of
     each file is read, which says every size and scale. The images that fit into the memory limit
@@ -94,18 +96,21 @@ class Images:
         self._pixels, self._geometry = _geometries(
             map(headers.shape, self._files.tolist(), self._frame_numbers.tolist()), options
         )
-        """Of each distinct frame its pixels; and what its `Seen` will be, as `_geometry_of` it."""
-        heights, widths, factors, padded = self._geometry[:, :4].T
+        """Of each distinct frame its pixels; and its geometry, as `_flattened` has it."""
+        axes = len(options.size)
+        sizes, (factors, unfit) = self._geometry[:, :axes], self._geometry[:, axes : axes + 2].T
         self.factors = factors[self._of]
         """`(images,)`: how many pixels of the network's image are as long as one of the file's is
         wide."""
-        self.pixel_sizes = self._geometry[self._of, 4:]
-        """`(images, 2)`: height and width in mm of the file's pixels, by the file; or NaN."""
-        self.shapes = self._geometry[self._of, :2].astype(np.intp)
-        """`(images, 2)`: height and width."""
-        self.smaller = padded[self._of].astype(np.bool_)
-        """`(images,)`: whether it is smaller than a crop, and is mirrored at its edges."""
-        room = (2 * options.channels * heights * widths).cumsum() <= options.cache_mb * 2**20
+        self.pixel_sizes = self._geometry[self._of, axes + 2 :]
+        """`(images, 2)`: height and width in mm of the file's pixels, by the file; or NaN. Of
+        volumes `(images, 3)`: depth, height and width of voxels."""
+        self.shapes = sizes[self._of].astype(np.intp)
+        """`(images, 2)`: height and width; `(images, 3)`: depth, height and width."""
+        self.unfit = unfit[self._of].astype(np.bool_)
+        """`(images,)`: whether it is smaller than a crop, and is mirrored at its edges; or a volume
+        larger than the image, and is cut."""
+        room = (2 * options.channels * sizes.prod(1)).cumsum() <= options.cache_mb * 2**20
         self.in_memory = bool(room.all())
         """Whether no image needs decoding again."""
         self._faults = {
@@ -190,8 +195,10 @@ class Images:
 
     def _decode(self, frame: int) -> Tensor:
         with self._turn(int(self._pixels[frame])):
-            found = seen(pictures.read(*self._frame(frame)), self.options)
-        if not np.array_equal(_geometry_of(found), self._geometry[frame], equal_nan=True):
+            picture = pictures.read(*self._frame(frame), volumes=self.options.volumes)
+            found = seen(picture, self.options)
+        own = _flattened(found.geometry, found.pixel_size)
+        if not np.array_equal(own, self._geometry[frame], equal_nan=True):
             raise ValueError("its pixels are not of the size that its header said at the start")
         return found.image
 
@@ -209,7 +216,7 @@ class _Headers:
         self.faults: dict[int, str] = {}
         """Why a file cannot be read."""
         # As large as it should be, what cannot be read has a place.
-        stand_in = (Shape(*options.size),)
+        stand_in = (Shape.of(options.size, (1.0,) * 3 if options.volumes else None),)
         alike: dict[tuple[Shape, ...], tuple[Shape, ...]] = {}
         self._shapes: list[tuple[Shape, ...]] = []
         self.frames = np.full(len(paths), -1)
@@ -218,7 +225,7 @@ class _Headers:
         def read(path: Path) -> Header | str:
             # Readers raise what they like on a broken file, and none of it should end the others.
             try:
-                return checked_header(path, options.max_megapixels)
+                return checked_header(path, options.max_megapixels, volumes=options.volumes)
             except Exception as error:
                 return pictures.fault_of(error)
 
@@ -282,24 +289,27 @@ def _distinct(
 def _geometries(
     shapes: Iterable[Shape], options: ImageOptions
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Of each frame the number of its pixels, and what `_geometry_of` its `Seen` will be."""
+    """Of each frame the number of its pixels, and its geometry, as `_flattened` has it."""
     known: dict[Shape, int] = {}
     of = np.array([known.setdefault(shape, len(known)) for shape in shapes], dtype=np.intp)
-    pixels = np.array([shape.height * shape.width for shape in known])
-    found = [(*geometry(shape, options), *(shape.pixel_size or NO_SIZE)) for shape in known]
+    pixels = np.array([math.prod(shape.size) for shape in known])
+    found = [_flattened(geometry(shape, options), shape.pixel_size or NO_SIZE) for shape in known]
     return pixels[of], np.array(found, dtype=np.float64)[of]
 
 
-def _geometry_of(image: Seen) -> tuple[float, ...]:
-    return (*image.shape, image.factor, image.padded, *image.pixel_size)
+def _flattened(found: Geometry, pixel_size: tuple[float, ...]) -> tuple[float, ...]:
+    return (*found.size, found.factor, found.unfit, *pixel_size)
 
 
-def note_smaller(source: Path, inputs: Inputs) -> None:
-    """Says with an `InputWarning` how many images were smaller than a crop."""
-    if inputs.smaller.any():
+def note_unfit(source: Path, inputs: Inputs) -> None:
+    """Says with an `InputWarning` how many images were smaller than a crop, or larger than is
+    seen."""
+    if inputs.unfit.any():
+        what = (
+            "images are smaller than --crop-size: they are mirrored at their edges"
+            if inputs.pixel_sizes.shape[1] == 2
+            else "volumes are larger than --image-size: they are cut at their edges"
+        )
         warnings.warn(
-            f"{source}: {inputs.smaller.sum()} of {len(inputs)} images are smaller than "
-            "--crop-size: they are mirrored at their edges",
-            InputWarning,
-            stacklevel=2,
+            f"{source}: {inputs.unfit.sum()} of {len(inputs)} {what}", InputWarning, stacklevel=2
         )

@@ -1,4 +1,4 @@
-"""How long a pixel of the network's image is: by the table, or by the image's file."""
+"""How long a pixel, or a voxel, of the network's image is: by the table, or by the image's file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Sized(Protocol):
 
 
 def pixel_sizes(table: ImageTable, images: Sized) -> NDArray[np.float64]:
-    """`(images,)`: the side of a pixel of the network's image, in the unit of the table's column.
+    """`(images,)`: the side of a pixel of the network's image, in the unit of the table's column;
+    of a voxel, in mm.
 
     Where the column has none, the image's file says it, in mm. Where both do and they disagree, the
     column counts, with an `InputWarning`.
@@ -45,7 +46,7 @@ def pixel_sizes(table: ImageTable, images: Sized) -> NDArray[np.float64]:
         InputError: nothing says how large the pixels of an image are; or the file is to say it
             where the column does not, and no other image shows that the column is in mm, too.
     """
-    by_file = images.pixel_sizes[:, 1]
+    by_file = images.pixel_sizes[:, -1]
     by_table = np.full(len(images), np.nan)
     if table.pixel_sizes is not None:
         by_table = table.pixel_sizes[images.rows]

@@ -133,5 +133,6 @@ class ImageDataModule(L.LightningDataModule):
         seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
         image, zoom = self._augmentation(batch["image"], torch.Generator().manual_seed(seed))
         # Zoomed images have larger lengths; where not all targets are lengths, zoom is 1.
-        target = batch["target"] * zoom[:, None]
-        return {**batch, "image": image, "target": target, "unit": batch["unit"] / zoom[:, None]}
+        grown = torch.stack([zoom**power for power in self.dataset.lengths], 1)
+        target = batch["target"] * grown
+        return {**batch, "image": image, "target": target, "unit": batch["unit"] / grown}

@@ -42,7 +42,7 @@ def find_images(
 
 
 def find_file(root: Path, name: str) -> Path | None:
-    """The file of that name, also where another system spelled it."""
+    """The file, or the folder of slices, of that name, also where another system spelled it."""
     if not name.strip():
         return None
     spellings = [name, name.strip()]
@@ -50,7 +50,8 @@ def find_file(root: Path, name: str) -> Path | None:
     spellings += [unicodedata.normalize(f, s) for f in ("NFC", "NFD") for s in spellings]
     for spelling in dict.fromkeys(spellings):
         try:
-            if (path := root / spelling).is_file():
+            # A folder is the slices of a volume, or else its reader says what it is not.
+            if (path := root / spelling).is_file() or path.is_dir():
                 return path
         except OSError:  # No file has that name: it is too long.
             continue

@@ -20,7 +20,7 @@ LAYOUTS = ("koniq10k", "livec", "spaq", "biq2021", "tid2013", "kadid10k", "csiq"
 """Data sets whose files are read as they are published: see `finecorr.data.layouts`."""
 MAX_SEED = 2**32 - 1
 """What NumPy and scikit-learn take."""
-_LARGEST_SIDE = 8192
+_LARGEST_SIDE, _LARGEST_DEPTH = 8192, 512
 _MOST_CROPS = 1000
 
 
@@ -131,7 +131,14 @@ class TableOptions:
         default=None,
         metadata={
             "help": "targets that are lengths (default with --pixel-size-column: all of them; "
-            "without it, their pixel sizes are those of the images' files, in mm)"
+            "without it, their pixel sizes are those of the images' files, in mm), learnt in pixels"
+        },
+    )
+    volume_columns: tuple[str, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "targets that are volumes, in ml or any other unit: they are learnt in voxels, "
+            "whose size the files of the images say"
         },
     )
     units: tuple[str, ...] | None = field(
@@ -182,11 +189,15 @@ class TableOptions:
         return replace(options, image_root=options.root.absolute())
 
     @property
-    def lengths(self) -> tuple[bool, ...]:
-        """For each target, whether it is a length that is learnt in pixels."""
-        if self.length_columns is not None:
-            return tuple(column in self.length_columns for column in self.target_columns)
-        return (self.pixel_size_column is not None,) * len(self.target_columns)
+    def lengths(self) -> tuple[int, ...]:
+        """For each target, how it grows with the side of a pixel: 1 for a length, which is learnt
+        in pixels; 3 for a volume, which is learnt in voxels; 0 for what is neither."""
+        lengths, volumes = self.length_columns, self.volume_columns or ()
+        if lengths is None:
+            lengths = self.target_columns if self.pixel_size_column is not None else ()
+        return tuple(
+            3 if column in volumes else int(column in lengths) for column in self.target_columns
+        )
 
 
 @dataclass(frozen=True)
@@ -230,11 +241,20 @@ class ImageOptions:
             "whole for prediction"
         },
     )
-    image_size: tuple[int, int] = field(
+    image_size: tuple[int, ...] = field(
         default=(136, 192),
         metadata={
             "help": "height and width that images are brought to, in pixels; they keep their "
-            "aspect and are padded with black (--view fit)"
+            "aspect and are padded with black (--view fit). Three numbers, depth, height and "
+            "width, are for volumes: NIfTI files, or folders of DICOM slices"
+        },
+    )
+    spacing: tuple[float, ...] | None = field(
+        default=None,
+        metadata={
+            "help": "of the voxels of volumes, in mm: one number, or that of depth, height and "
+            "width; what is larger than --image-size is cut at its edges (default: cubes of which "
+            "--image-size holds the whole volume, for each its own)"
         },
     )
     crop_size: tuple[int, int] = field(
@@ -265,8 +285,8 @@ class ImageOptions:
     max_megapixels: float = field(
         default=MAX_MEGAPIXELS,
         metadata={
-            "help": "million pixels of the largest image that is read; all that are decoded at a "
-            "time have together no more"
+            "help": "million pixels of the largest image, or million voxels of the largest volume, "
+            "that is read; all that are decoded at a time have together no more"
         },
     )
     cache_mb: int = field(
@@ -279,10 +299,14 @@ class ImageOptions:
 
     def check(self) -> None:
         """Raises InputError if an option is out of its range."""
-        for flag, (height, width) in (
-            ("--image-size", self.image_size),
-            ("--crop-size", self.crop_size),
-        ):
+        if self.volumes or len(self.image_size) != 2:
+            self._check_volumes()
+        elif self.spacing is not None:
+            raise InputError("--spacing is for volumes: give three numbers to --image-size")
+        for flag, size in (("--image-size", self.image_size), ("--crop-size", self.crop_size)):
+            if len(size) == 3:
+                continue
+            height, width = size
             if min(height, width) < 32 or max(height, width) > _LARGEST_SIDE:
                 raise InputError(
                     f"{flag} must be from 32 32 to {_LARGEST_SIDE} {_LARGEST_SIDE}, not "
@@ -297,24 +321,79 @@ class ImageOptions:
         if self.cache_mb < 0:
             raise InputError(f"--cache-mb must not be negative, not {self.cache_mb}")
 
+    def _check_volumes(self) -> None:
+        if not self.volumes:
+            raise InputError(
+                "--image-size must be height and width, or depth, height and width of volumes, not "
+                f"{len(self.image_size)} numbers"
+            )
+        if self.view == "crops":
+            raise InputError("--view crops is for pictures: a volume is seen whole (--view fit)")
+        if min(self.image_size) < 32 or max(self.image_size) > _LARGEST_DEPTH:
+            sides = " ".join(map(str, self.image_size))
+            raise InputError(
+                f"--image-size must be from 32 32 32 to {' '.join([str(_LARGEST_DEPTH)] * 3)}, not "
+                f"{sides}"
+            )
+        if self.spacing is None:
+            return
+        if len(self.spacing) not in (1, 3) or not all(0 < side < inf for side in self.spacing):
+            raise InputError(
+                "--spacing must be one number above 0, or three, not "
+                f"{' '.join(f'{side:g}' for side in self.spacing)}"
+            )
+
+    @property
+    def volumes(self) -> bool:
+        """Whether it sees volumes."""
+        return len(self.image_size) == 3
+
+    @property
+    def voxel(self) -> tuple[float, ...] | None:
+        """Depth, height and width of a voxel in mm, if all volumes are brought to it."""
+        if self.spacing is None:
+            return None
+        return self.spacing * 3 if len(self.spacing) == 1 else self.spacing
+
     @property
     def channels(self) -> int:
         """Of what the network sees."""
         return 3 if self.rgb else 1
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of what the network is trained on."""
+    def size(self) -> tuple[int, ...]:
+        """Height and width, or depth, height and width, of what the network is trained on."""
         return self.image_size if self.view == "fit" else self.crop_size
 
     @property
     def description(self) -> str:
         """For a page."""
+        if self.volumes:
+            of = f" of {' x '.join(f'{side:g}' for side in self.voxel)} mm" if self.voxel else ""
+            return f"{' x '.join(map(str, self.image_size))} voxels{of}"
         height, width = self.size
         if self.view == "fit":
             return f"{height} x {width} pixels"
         seen = f"{self.test_crops} crops" if self.test_crops else "the whole image"
         return f"crops of {height} x {width} pixels, tested on {seen}"
+
+
+def check_lengths(table: TableOptions, images: ImageOptions) -> None:
+    """Raises InputError if lengths and volumes cannot be learnt from such images."""
+    if images.volumes and table.pixel_size_column is not None:
+        raise InputError(
+            "--pixel-size-column is for pictures: the files of volumes say how large voxels are; "
+            "give --length-columns and --volume-columns"
+        )
+    if any(table.lengths) and images.view == "crops":
+        raise InputError("a length is seen in the whole image only: it needs --view fit")
+    if 3 in table.lengths and not images.volumes:
+        raise InputError("--volume-columns needs volumes: give three numbers to --image-size")
+    if 1 in table.lengths and images.voxel is not None and len(set(images.voxel)) > 1:
+        raise InputError(
+            "a length is as many voxels in each direction only where they are cubes: give one "
+            "number to --spacing"
+        )
 
 
 def _check_intensity(intensity: Intensity) -> None:
@@ -341,13 +420,15 @@ class AugmentationOptions:
     """How much training images vary. Each field is a flag of the command line; 0 is none.
 
     The defaults suit ultrasound: depth runs downwards, so that images are mirrored left to right
-    only, and turned a little.
+    only, and turned a little. Volumes are turned about each of their three axes.
     """
 
     flip: float = field(
         default=0.5, metadata={"help": "probability of mirroring an image left to right"}
     )
-    rotation: float = field(default=10.0, metadata={"help": "largest rotation, in degrees"})
+    rotation: float = field(
+        default=10.0, metadata={"help": "largest rotation, in degrees; of volumes about each axis"}
+    )
     shift: float = field(
         default=0.05, metadata={"help": "largest shift, as a share of the image's side"}
     )
@@ -355,7 +436,7 @@ class AugmentationOptions:
         default=0.1,
         metadata={
             "help": "largest change of scale, as a share; used only where all targets are "
-            "lengths in pixels, which are scaled with it"
+            "lengths in pixels, or volumes in voxels, which are scaled with it"
         },
     )
     gain: float = field(default=0.2, metadata={"help": "largest change of brightness, as a share"})

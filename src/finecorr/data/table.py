@@ -307,10 +307,16 @@ def check_options(options: TableOptions) -> None:
         raise InputError("give --group-column or --group-pattern, not both")
     if options.frame_column is not None and options.all_frames:
         raise InputError("give --frame-column or --all-frames, not both")
-    if options.length_columns is not None:
-        stray = [name for name in options.length_columns if name not in options.target_columns]
+    for flag, columns in (
+        ("--length-columns", options.length_columns),
+        ("--volume-columns", options.volume_columns),
+    ):
+        stray = [name for name in columns or () if name not in options.target_columns]
         if stray:
-            raise InputError(f"--length-columns: {stray[0]!r} is none of --target-columns")
+            raise InputError(f"{flag}: {stray[0]!r} is none of --target-columns")
+    both = set(options.length_columns or ()) & set(options.volume_columns or ())
+    if both:
+        raise InputError(f"{min(both)!r} is in --length-columns and --volume-columns: it is one")
     _opinions(options).check(options.target_columns)
     if options.units is not None and len(options.units) != len(options.target_columns):
         raise InputError(

@@ -1,7 +1,9 @@
-"""What a network sees of a picture: its range from 0 to 1, and its size, whole or in crops."""
+"""What a network sees of a picture or volume: its range from 0 to 1, and its size, whole or in
+crops."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -16,7 +18,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def scaled(picture: Picture, intensity: Intensity = ("image",), *, rgb: bool = False) -> Tensor:
-    """`(channels, height, width)` float32, from 0 to 1.
+    """`(channels, height, width)`, or `(channels, depth, height, width)`, float32, from 0 to 1.
 
     Where the file has no picture, it is 0. Where low values are to be shown bright, it is turned.
 
@@ -55,7 +57,7 @@ def scaled(picture: Picture, intensity: Intensity = ("image",), *, rgb: bool = F
         image = image.neg_().add_(1)
     if picture.valid is not None:
         image.masked_fill_(~torch.from_numpy(picture.valid), 0)
-    return image.expand(3, -1, -1) if rgb else image
+    return image.expand(3, *image.shape[1:]) if rgb else image
 
 
 def _limits(picture: Picture, intensity: Intensity) -> tuple[float, float]:
@@ -67,7 +69,7 @@ def _limits(picture: Picture, intensity: Intensity) -> tuple[float, float]:
     return picture.lowest, picture.highest
 
 
-def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tuple[Tensor, float]:
+def fit_image(image: Tensor, size: tuple[int, ...], aspect: float = 1.0) -> tuple[Tensor, float]:
     """Resizes an image to fit into `size`, aspect kept, and pads it with 0 around.
 
     Args:
@@ -88,7 +90,7 @@ def fit_image(image: Tensor, size: tuple[int, int], aspect: float = 1.0) -> tupl
 
 
 def fitting(
-    height: int, width: int, size: tuple[int, int], aspect: float = 1.0
+    height: int, width: int, size: tuple[int, ...], aspect: float = 1.0
 ) -> tuple[tuple[int, int], float]:
     """How an image is resized to fit into `size`: its height and width then, and how many of its
     pixels are as long as one of the file's is wide. `aspect` as for `fit_image`."""
@@ -97,6 +99,63 @@ def fitting(
     inner = (max(round(tall * factor), 1), max(round(width * factor), 1))
     # Whole pixels stretch the two axes a little differently: a length at any angle sees the mean.
     return inner, (inner[0] / tall * inner[1] / width) ** 0.5
+
+
+def fit_volume(volume: Tensor, size: Sequence[int], steps: Sequence[float]) -> Tensor:
+    """Samples a volume on a grid that has the same centre; where it is not, there is 0.
+
+    By linear interpolation along each axis, and, where the grid is coarser, by a triangle as wide
+    as two of its steps, which lets through little of what the grid cannot show.
+
+    Args:
+        volume: `(channels, depth, height, width)`.
+        size: depth, height and width of the result.
+        steps: of the grid, along each axis, in voxels of `volume`.
+
+    Returns:
+        `(channels, *size)`.
+    """
+    # The last axis first, along which the values are beside each other; each becomes the first of
+    # those of the volume, so that they are in their order again after the third.
+    for side, step in reversed(list(zip(size, steps, strict=True))):
+        weights = _weights(volume.shape[-1], side, step).to(volume.dtype)
+        volume = (volume @ weights).movedim(-1, 1)
+    return volume.contiguous()
+
+
+def _weights(before: int, after: int, step: float) -> Tensor:
+    """`(before, after)`: of each voxel in each sample."""
+    wide = max(step, 1.0)
+    places = (torch.arange(after, dtype=torch.float64) - (after - 1) / 2) * step + (before - 1) / 2
+    apart = torch.arange(before, dtype=torch.float64)[:, None] - places
+    weights = (1 - apart.abs() / wide).clamp_min(0)
+    # At its very end, a volume reaches half a voxel beyond the centre of its last one.
+    inside = (places > -0.5 - 1e-6) & (places < before - 0.5 + 1e-6)
+    return torch.where(inside, weights / weights.sum(0).clamp_min(1e-12), 0)
+
+
+def voxel(size: Sequence[int], spacing: Sequence[float], fitted: Sequence[int]) -> float:
+    """The side of the smallest cubes of which `fitted` hold a whole volume, in the unit of
+    `spacing`.
+
+    Args:
+        size: of the volume, in voxels.
+        spacing: the sides of these.
+        fitted: the cubes along each axis.
+    """
+    return max(n * side / room for n, side, room in zip(size, spacing, fitted, strict=True))
+
+
+def slices(image: Tensor) -> Tensor:
+    """The middle slices of a volume `(channels, depth, height, width)` as a picture: coronal and
+    sagittal, with the superior end at the top, and axial below. A picture `(channels, height,
+    width)` as it is."""
+    if image.ndim == 3:
+        return image
+    depth, height, width = (side // 2 for side in image.shape[1:])
+    above = torch.cat([image[:, :, height], image[:, :, :, width]], dim=2).flip(1)
+    axial = torch.nn.functional.pad(image[:, depth], (0, image.shape[2]))
+    return torch.cat([above, axial], dim=1)
 
 
 def padded(image: Tensor, size: tuple[int, int]) -> Tensor:

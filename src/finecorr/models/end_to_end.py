@@ -88,7 +88,7 @@ def _as_kept(image: Tensor) -> Tensor:
     return torch.where(exact[:, None, None, None], image, image.half().float())
 
 
-def _fitted(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _fitted(image: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """As `view.fit_image`: resizing is a matrix product on either side, whose rows and columns of
     the padding are 0."""
     height, width = (_number(side, torch.float64) for side in image.shape[2:])

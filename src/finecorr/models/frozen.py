@@ -57,7 +57,7 @@ class Features:
         self.rows: NDArray[np.intp] = joined["rows"].numpy()
         self.factors: NDArray[np.float64] = joined["factors"].numpy()
         self.pixel_sizes: NDArray[np.float64] = joined["pixel_sizes"].numpy()
-        self.smaller: NDArray[np.bool_] = joined["smaller"].numpy()
+        self.unfit: NDArray[np.bool_] = joined["unfit"].numpy()
         self.lost = np.isin(np.arange(len(self)), [*self._lost])
         self.vectors = None if self._lost else self._values
 
@@ -116,7 +116,7 @@ def frozen_features(
         remove_temporary(own)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # torch's annotations do not know the form with the memory format.
-        computing: Regressor = regressor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        computing: Regressor = regressor.to(device, memory_format=regressor.layout)  # type: ignore[call-overload]
         computing.eval()
         for start in tqdm(todo, "features", unit="part", leave=False, disable=None):
             rows = np.arange(start, min(start + _ROWS, len(table)))
@@ -186,7 +186,7 @@ def _computed(
         "rows": torch.from_numpy(images.rows)[index],
         "factors": torch.from_numpy(images.factors)[index],
         "pixel_sizes": torch.from_numpy(images.pixel_sizes)[index],
-        "smaller": torch.from_numpy(images.smaller)[index],
+        "unfit": torch.from_numpy(images.unfit)[index],
     }
 
 
@@ -206,11 +206,17 @@ def _key(regressor: Regressor, table: ImageTable, options: ImageOptions) -> str:
         frame = -1 if table.frames is None else int(table.frames[row])
         for path in paths:
             if path not in stated:
-                found = path.stat()
-                stated[path] = str(path), found.st_size, found.st_mtime_ns
+                stated[path] = str(path), *_state(path)
         files = [stated[path] for path in paths]
         digest.update(repr((files, frame, table.all_frames)).encode())
     return digest.hexdigest()[:32]
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes where a file does, or one of a folder's."""
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    found = [file.stat() for file in files]
+    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
 def _weights(regressor: Regressor) -> list[Tensor]:

@@ -19,7 +19,7 @@ from finecorr.models.networks import FeatureKind
 from finecorr.models.networks.network import Network
 
 NO_IMAGE = (1, 1)
-_SIDE = 64
+_SIDE, _SIDE_OF_VOLUMES = 64, 32
 """Pixels of the image on which features are counted."""
 
 
@@ -30,8 +30,9 @@ class Architecture:
     network: str
     channels: int
     """Of the images; of columns, the numbers that they are encoded in."""
-    image_size: tuple[int, int]
-    """Of what it is trained on; of columns, `NO_IMAGE`."""
+    image_size: tuple[int, ...]
+    """Height and width, or depth, height and width, of what it is trained on; of columns,
+    `NO_IMAGE`."""
     targets: int
     features: FeatureKind = "last"
     hidden: tuple[int, ...] = ()
@@ -66,6 +67,7 @@ class Regressor(nn.Module):
                 architecture.channels,
                 architecture.features,
                 config=architecture.network_config,
+                dimensions=len(architecture.image_size),
             )
         self.backbone = network.module
         self.feature_count = self._feature_count()
@@ -73,12 +75,19 @@ class Regressor(nn.Module):
         standardised = architecture.network == networks.OF_COLUMNS
         self.hidden = _layers(widths, architecture.dropout, standardised=standardised)
         self.head = nn.Linear(widths[-1], architecture.targets)
-        self.register_buffer("image_mean", torch.zeros(architecture.channels, 1, 1))
-        self.register_buffer("image_std", torch.ones(architecture.channels, 1, 1))
+        of_channels = (architecture.channels, *(1 for _ in architecture.image_size))
+        self.register_buffer("image_mean", torch.zeros(of_channels))
+        self.register_buffer("image_std", torch.ones(of_channels))
         self.register_buffer("target_mean", torch.zeros(architecture.targets))
         self.register_buffer("target_std", torch.ones(architecture.targets))
         self.register_buffer("slope", torch.ones(architecture.targets))
         self.register_buffer("intercept", torch.zeros(architecture.targets))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """In which its weights and images are fastest."""
+        flat = len(self.architecture.image_size) == 2
+        return torch.channels_last if flat else torch.contiguous_format
 
     def standardise_targets(self, targets: NDArray[np.float64]) -> None:
         """Takes mean and standard deviation from training targets `(n, targets)` with NaN."""
@@ -103,8 +112,8 @@ class Regressor(nn.Module):
         """Takes mean and standard deviation of each channel: those of the images that the network
         was pretrained on, or else of the training images."""
         self.knows_images = True
-        self.image_mean.copy_(torch.tensor(mean).view(-1, 1, 1))
-        self.image_std.copy_(torch.tensor(std).view(-1, 1, 1))
+        self.image_mean.copy_(torch.tensor(mean).view_as(self.image_mean))
+        self.image_std.copy_(torch.tensor(std).view_as(self.image_std))
 
     def features(self, image: Tensor) -> Tensor:
         """`(n, features)` of the network; what is no image is features already."""
@@ -118,7 +127,8 @@ class Regressor(nn.Module):
         them of, `(n, d)`.
 
         Args:
-            image: `(n, channels, height, width)`, or `(n, features)` that are known already.
+            image: `(n, channels, height, width)`, or of volumes `(n, channels, depth, height,
+                width)`, or `(n, features)` that are known already.
         """
         features = self.features(image)
         # With 8 bits, half precision would round different predictions to equal ones.
@@ -135,8 +145,8 @@ class Regressor(nn.Module):
         return self.target_mean + self.target_std * self.calibrated(scores)
 
     def forward(self, image: Tensor) -> Tensor:
-        """`(n, channels, height, width)` from 0 to 1, or rows `(n, channels)` of columns, to
-        predictions `(n, targets)`."""
+        """`(n, channels, height, width)`, or of volumes `(n, channels, depth, height, width)`, from
+        0 to 1, or rows `(n, channels)` of columns, to predictions `(n, targets)`."""
         return self.in_unit(self.scores(image)[0])
 
     def _feature_count(self) -> int:
@@ -147,21 +157,23 @@ class Regressor(nn.Module):
         # Their number is that of any image, and an image may be large; but not every network takes
         # any image, and of one's own it may depend on the size.
         own = networks.is_own(architecture.network)
-        size = architecture.image_size if own else (_SIDE, _SIDE)
+        axes = len(architecture.image_size)
+        size = (_SIDE if axes == 2 else _SIDE_OF_VOLUMES,) * axes
+        size = architecture.image_size if own else size
         found = features_of(self.backbone, architecture.channels, size)
         if isinstance(found, Exception) and not own:
             found = features_of(self.backbone, architecture.channels, architecture.image_size)
         self.backbone.train(training)
-        height, width = architecture.image_size
         if isinstance(found, Exception):
+            sides = " x ".join(map(str, architecture.image_size))
             raise InputError(
-                f"--network {architecture.network} takes no images of {height} x {width} pixels: "
-                f"{found}"
+                f"--network {architecture.network} takes no images of {sides} "
+                f"{'pixels' if axes == 2 else 'voxels'}: {found}"
             )
         return int(found.shape[1])
 
 
-def features_of(backbone: nn.Module, channels: int, size: tuple[int, int]) -> Tensor | Exception:
+def features_of(backbone: nn.Module, channels: int, size: tuple[int, ...]) -> Tensor | Exception:
     """Those of two black images, or why the network does not take them."""
     try:
         with torch.no_grad():

@@ -59,7 +59,8 @@ class Member:
 
     regressor: Regressor
     images: ImageOptions
-    lengths: tuple[bool, ...]
+    lengths: tuple[int, ...]
+    """As `finecorr.data.options.TableOptions.lengths`."""
     augmentation: AugmentationOptions
     novelty: Novelty | None = None
     encoding: Encoding | None = None
@@ -75,8 +76,9 @@ class Outcome(NamedTuple):
     """`(features,)`: those of the first member's network; of several images, the means."""
     distance: float
     """The largest of an image to those of the first member's training; NaN where nobody knows."""
-    padded: bool = False
-    """Whether an image was smaller than a crop, and was mirrored at its edges."""
+    unfit: bool = False
+    """Whether an image was smaller than a crop, and was mirrored at its edges; or a volume larger
+    than what is seen, and was cut."""
     differs: bool = False
     """Whether a file says another size of its pixels than the row."""
     fault: str = ""
@@ -144,7 +146,8 @@ class _Work:
         self._pixels = PIXELS_ON_CPU if on_cpu else PIXELS_ON_GPU
         for member in members:
             # torch's annotations do not know this form.
-            member.regressor.to(self._device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+            regressor = member.regressor
+            regressor.to(self._device, memory_format=regressor.layout).eval()  # type: ignore[call-overload]
 
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
         found: list[Outcome] = []
@@ -201,7 +204,7 @@ class _Work:
             # Whoever measures lengths has to know them, whichever member it is.
             if any(any(member.lengths) for member in self._members) and row.pixel_size is None:
                 for image in images:
-                    if np.isnan(image[self._views[0]].pixel_size[1]):
+                    if np.isnan(image[self._views[0]].pixel_size[-1]):
                         return _Decoded(row, [], f"{name}{_NO_PIXEL_SIZE}")
         return _Decoded(row, images)
 
@@ -209,9 +212,11 @@ class _Work:
         if isinstance(source, Picture):
             yield source
             return
-        header = checked_header(source, max(view.max_megapixels for view in self._views))
+        most = max(view.max_megapixels for view in self._views)
+        volumes = self._views[0].volumes
+        header = checked_header(source, most, volumes=volumes)
         for frame in frames_of(header, row.frame, all_frames=row.all_frames):
-            yield pictures.read(source, frame)
+            yield pictures.read(source, frame, volumes=volumes)
 
     def _computed(self, rows: list[_Decoded]) -> list[Outcome]:
         whole = [row for row in rows if row.images]
@@ -230,7 +235,7 @@ class _Work:
                     values,
                     features[place],
                     distances[place],
-                    any(view.padded for view in views),
+                    any(view.unfit for view in views),
                     any(_differs(view, row.row.pixel_size) for view in views),
                 )
                 if np.isfinite(values).all()
@@ -248,7 +253,8 @@ class _Work:
         self, member: Member, rows: list[_Decoded]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Of each row its values `(rows, versions, targets)`, features and distance."""
-        vary = Augmentation(member.augmentation, lengths=all(member.lengths))
+        options, voxel = member.augmentation, member.images.voxel
+        vary = Augmentation(options, lengths=all(member.lengths), voxel=voxel)
         # Each image has as many parts as the others, so that all of them weigh the same.
         parts = max(member.images.test_crops, 1)
         of_image = np.array([number for number, row in enumerate(rows) for _ in row.images])
@@ -260,12 +266,14 @@ class _Work:
                 for views in row.images:
                     view = views[member.images]
                     image = unpacked(view.image)
-                    side = row.row.pixel_size or view.pixel_size[1]
-                    unit = [side / view.factor if length else 1.0 for length in member.lengths]
+                    side = row.row.pixel_size or view.pixel_size[-1]
+                    unit = [(side / view.factor) ** power for power in member.lengths]
                     if version > 0:
                         # The same for the same image, whatever comes before it.
                         made, zoom = vary(image[None], torch.Generator().manual_seed(version))
-                        image, unit = made[0], [own / float(zoom) for own in unit]
+                        image, grown = made[0], float(zoom)
+                        powers = zip(unit, member.lengths, strict=True)
+                        unit = [own / grown**power for own, power in powers]
                     tensors += _parts(image, member.images)
                     units += [unit] * parts
             predictions, own = self._forward(member.regressor, tensors)
@@ -293,7 +301,7 @@ class _Work:
                 chosen = places[at : at + most]
                 batch = torch.stack([images[place] for place in chosen])
                 with self._turn:
-                    given = batch.to(self._device, memory_format=torch.channels_last)
+                    given = batch.to(self._device, memory_format=regressor.layout)
                     own = regressor.features(given)
                     scores, _ = regressor.scores(own)
                     predictions[chosen] = regressor.in_unit(scores).cpu().double().numpy()

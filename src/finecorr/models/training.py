@@ -66,7 +66,13 @@ def new_regressor(
     L.seed_everything(options.seed, verbose=False)
     pretrained = options.weights == "pretrained"
     channels, size = (images.channels, images.size) if width is None else (width, NO_IMAGE)
-    network = networks.build(options.network, channels, options.features, pretrained=pretrained)
+    network = networks.build(
+        options.network,
+        channels,
+        options.features,
+        pretrained=pretrained,
+        dimensions=len(size),
+    )
     known = network.mean is not None and (
         options.weights != "none" or width is not None or networks.is_own(options.network)
     )
@@ -178,7 +184,7 @@ def train(
 
 def _module(regressor: Regressor, options: TrainingOptions) -> RegressionModule:
     """How it learns."""
-    learning, layout = regressor, torch.channels_last
+    learning, layout = regressor, regressor.layout
     if options.strategy == "fsdp":
         # What is shared out among the devices stays so, and has to be in torch's own layout.
         learning, layout = deepcopy(regressor), torch.contiguous_format

@@ -24,6 +24,7 @@ from finecorr.data.left_out import LeftOut, Unreadable
 from finecorr.data.options import ImageOptions, name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
+from finecorr.data.view import slices
 from finecorr.errors import InputWarning
 from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.evaluation.observers import Ceiling
@@ -174,7 +175,7 @@ class _Thumbnails(Sequence[bytes]):
             image = self._images[first].float()
         except Unreadable:
             image = torch.zeros(self._images.shape(first))  # A run has left it out.
-        return thumbnail(image.numpy())
+        return thumbnail(slices(image).numpy())
 
 
 def notes_on(ceiling: Ceiling | None) -> list[str]:

@@ -18,11 +18,16 @@ from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.encoding import Encoding, Vectors, encoding_of
-from finecorr.data.images import Images, Inputs, note_smaller
+from finecorr.data.images import Images, Inputs, note_unfit
 from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.left_out import LeftOut
 from finecorr.data.module import ImageDataModule
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.options import (
+    AugmentationOptions,
+    ImageOptions,
+    TableOptions,
+    check_lengths,
+)
 from finecorr.data.records import write_record
 from finecorr.data.splits import MIN_LABELS, split_rows
 from finecorr.data.table import ImageTable, check_target, read_table
@@ -206,8 +211,7 @@ def _prepared(
 ) -> _Prepared:
     training_options.check_input(table_options, image_options, augmentation_options)
     lengths = table_options.lengths
-    if any(lengths) and image_options.view == "crops":
-        raise InputError("a length is seen in the whole image only: it needs --view fit")
+    check_lengths(table_options, image_options)
     config = config_of(
         table_options, image_options, augmentation_options, training_options, run_options
     )
@@ -261,14 +265,15 @@ def _prepared(
     else:
         images = Images(table, image_options, left_out)
     dataset = ImageDataset(table, images, lengths, targets, left_out)
-    note_smaller(table.source, images)
+    note_unfit(table.source, images)
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
-            check_target(table.source, f"{name} in pixels", dataset.targets[:, i])
+            unit = "voxels" if image_options.volumes else "pixels"
+            check_target(table.source, f"{name} in {unit}", dataset.targets[:, i])
     data = ImageDataModule(
         dataset,
         splits,
-        Augmentation(augmentation_options, lengths=all(lengths)),
+        Augmentation(augmentation_options, lengths=all(lengths), voxel=image_options.voxel),
         step_size=training_options.step_size,
         batch_size=training_options.batch_size,
         workers=training_options.loading_workers if _loads(images) else 0,

@@ -21,6 +21,7 @@ from finecorr.data.options import (
     AugmentationOptions,
     ImageOptions,
     TableOptions,
+    check_lengths,
     name_and_unit,
 )
 from finecorr.data.table import check_options
@@ -55,7 +56,9 @@ class Target:
     unit: str | None
     """None where nobody has said it."""
     length: bool
-    """Whether it is learnt in pixels, in which its mean and standard deviation are then."""
+    """Whether it is learnt in pixels, in which its mean and standard deviation are then;"""
+    volume: bool
+    """or, as a volume, in voxels: divided by the mm³ of one."""
     mean: float
     std: float
     slope: float
@@ -93,7 +96,9 @@ class Bundle:
         units = self.table.units or [name_and_unit(name)[1] for name in names]
         numbers = (regressor.target_mean, regressor.target_std, regressor.slope)
         columns = [values.tolist() for values in (*numbers, regressor.intercept)]
-        rows = zip(names, units, self.table.lengths, *columns, strict=True)
+        lengths = [power == 1 for power in self.table.lengths]
+        volumes = [power == 3 for power in self.table.lengths]
+        rows = zip(names, units, lengths, volumes, *columns, strict=True)
         return tuple(Target(*values) for values in rows)
 
 
@@ -183,6 +188,7 @@ def _bundle(said: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     table, images, architecture = parts["columns"], parts["images"], parts["architecture"]
     check_options(table)
     images.check()
+    check_lengths(table, images)
     parts["augmentation"].check()
     for calibration in _calibrations(parts["validation"], len(table.target_columns)):
         calibration.check()

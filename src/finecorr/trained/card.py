@@ -45,7 +45,7 @@ def _what(bundle: Bundle) -> str:
     license = bundle.provenance.license or "not said"
     network = without_folder(bundle.regressor.architecture.network)
     if bundle.encoding is None:
-        source = "an image"
+        source = "a volume" if bundle.images.volumes else "an image"
         more = f"Intensity: {' to '.join(map(str, bundle.images.intensity))} (`--intensity`)"
     else:
         source = "columns of a table"
@@ -69,15 +69,18 @@ def _values(column: Number | Category) -> str:
 
 
 def _use(bundle: Bundle) -> str:
-    size = ", pixel_size=0.2" if any(bundle.table.lengths) else ""
+    volumes = bundle.images.volumes
+    name = "volume.nii.gz" if volumes else "image.png"
+    size = ", pixel_size=0.2" if any(bundle.table.lengths) and not volumes else ""
     flag = " --pixel-size 0.2" if size else ""
     more = (
         "\n\nA pixel size is the side of a pixel of the file, in the unit of the target."
         if size
         else ""
     )
-    of_images = bundle.encoding is None
-    given, inputs = ('["image.png"]', "IMAGES") if of_images else ('"table.csv"', "TABLE")
+    given, inputs = (
+        (f'["{name}"]', "IMAGES") if bundle.encoding is None else ('"table.csv"', "TABLE")
+    )
     return (
         "## Use\n\n```python\nimport finecorr\n\n"
         f'model = finecorr.load("{FILE}")\n'

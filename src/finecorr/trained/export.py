@@ -92,6 +92,8 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
             "a model of feature columns cannot be exported: what other programs would need, its "
             "categories and numbers as texts, is no input of such files; use finecorr.load"
         )
+    if model.images.volumes:
+        raise InputError(f"{run} is a model of volumes: only those of pictures can be exported")
     name = model.regressor.architecture.network
     if format == "onnx" and _bytes_of(model) > _MOST_BYTES:
         raise InputError(
@@ -174,7 +176,7 @@ def description(model: Bundle) -> dict[str, Any]:
 
 def _program(model: Bundle) -> ExportedProgram:
     """The whole of it for any batch, height and width."""
-    module = EndToEnd(model.regressor, model.images, model.table.lengths).eval()
+    module = EndToEnd(model.regressor, model.images, _lengths(model)).eval()
     # Sizes that nothing else has, so that none is taken for another.
     height, width = (side + more for side, more in zip(model.images.size, (37, 59), strict=True))
     example: dict[str, Tensor] = {_IMAGE: torch.rand(2, 3, height, width)}
@@ -289,6 +291,10 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], model: Bundle) -> 
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
+def _lengths(model: Bundle) -> tuple[bool, ...]:
+    return tuple(power == 1 for power in model.table.lengths)
+
+
 def _expected(model: Bundle, image: _Images, pixel_size: float) -> tuple[Tensor, Tensor, Tensor]:
     """What the run predicts for a decoded image, by the functions that read its files; what it
     would without the rounding of kept images; and the unit of both. `(targets,)` each."""
@@ -298,7 +304,7 @@ def _expected(model: Bundle, image: _Images, pixel_size: float) -> tuple[Tensor,
         seen, factor = fit_image(seen, options.image_size)
     else:
         seen = padded(seen, options.crop_size)
-    unit = torch.where(torch.tensor(model.table.lengths), pixel_size / factor, 1.0)
+    unit = torch.where(torch.tensor(_lengths(model)), pixel_size / factor, 1.0)
 
     def prediction(seen: Tensor) -> Tensor:
         crops = [seen]

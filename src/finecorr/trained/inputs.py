@@ -58,10 +58,11 @@ def overridden(trained: TableOptions, overrides: dict[str, Any]) -> TableOptions
     if len(names) != len(before) or (names != before and set(names) == set(before)):
         raise InputError(f"the model predicts {list(before)}, in this order")
     if options.lengths != trained.lengths:
-        lengths = [name for name, length in zip(before, trained.lengths, strict=True) if length]
+        lengths = [name for name, power in zip(before, trained.lengths, strict=True) if power]
+        more = ", or a volume" if 3 in (*trained.lengths, *options.lengths) else ""
         raise InputError(
-            f"the model has learnt {', '.join(lengths) or 'no target'} as a length: that cannot be "
-            "changed with --pixel-size-column or --length-columns"
+            f"the model has learnt {', '.join(lengths) or 'no target'} as a length{more}: that "
+            "cannot be changed with --pixel-size-column or --length-columns"
         )
     return options
 
@@ -103,18 +104,25 @@ def _pixel_size(table: ImageTable, row: int) -> float | None:
     return None if found is None else found[1]
 
 
-def note_views(table: ImageTable, padded: int, differing: Sequence[int]) -> None:
+def note_views(
+    table: ImageTable, unfit: int, differing: Sequence[int], *, volumes: bool = False
+) -> None:
     """Says with an `InputWarning` what was seen of images that may not be what was meant.
 
     Args:
         table: the rows.
-        padded: how many have images that were smaller than a crop.
+        unfit: how many have images that were smaller than a crop, or volumes that were cut.
         differing: the positions of those whose files say another size of a pixel.
+        volumes: whether the images are volumes.
     """
-    if padded:
+    if unfit:
+        what = (
+            "volumes larger than --image-size: they are cut at their edges"
+            if volumes
+            else "images smaller than --crop-size: they are mirrored at their edges"
+        )
         warnings.warn(
-            f"{table.source}: {padded} of {len(table)} rows have images smaller than --crop-size: "
-            "they are mirrored at their edges",
+            f"{table.source}: {unfit} of {len(table)} rows have {what}",
             InputWarning,
             stacklevel=2,
         )
@@ -144,6 +152,7 @@ def unlabelled(
     *,
     by_subject: bool = False,
     sizes: bool = True,
+    volumes: bool = False,
     frame: pd.DataFrame | None = None,
 ) -> ImageTable:
     """The rows of a table, the images of a folder, or one image.
@@ -154,6 +163,7 @@ def unlabelled(
         columns: of the table.
         by_subject: whether the subjects are asked for.
         sizes: whether the sizes of pixels are.
+        volumes: whether the images are volumes.
         frame: the table, if it is in memory.
 
     Raises:
@@ -171,7 +181,7 @@ def unlabelled(
         table = of_paths([columns.table], columns)
         return replace(table, names=[columns.table.name])
     if frame is None and columns.layout is None and columns.table.is_dir():
-        table = read_folder(columns.table, columns)
+        table = read_folder(columns.table, columns, volumes=volumes)
         if not by_subject:
             return table
         if columns.group_pattern is None:
@@ -214,7 +224,9 @@ def is_image(path: Path) -> bool:
         return True
 
 
-def sized(table: ImageTable, columns: TableOptions, given: PixelSize | None) -> ImageTable:
+def sized(
+    table: ImageTable, columns: TableOptions, given: PixelSize | None, *, volumes: bool = False
+) -> ImageTable:
     """The table with the sizes of its images' pixels: NaN, or none, for those that the files say.
 
     Args:
@@ -222,10 +234,15 @@ def sized(table: ImageTable, columns: TableOptions, given: PixelSize | None) -> 
         columns: those of the model.
         given: the side of a pixel in the unit of the targets, of all images or of each; "file" for
             what the files say; None for those of the table.
+        volumes: whether the images are volumes, whose files say it.
 
     Raises:
         InputError: nothing says how large the pixels are, or the model does not ask.
     """
+    if volumes and given not in (None, "file"):
+        raise InputError(
+            "--pixel-size is for pictures: the files of volumes say how large voxels are"
+        )
     if not any(columns.lengths):
         if given is not None:
             raise InputError("--pixel-size is for lengths, and the model predicts none")

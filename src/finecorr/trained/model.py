@@ -160,7 +160,7 @@ class Model:
                 return found[list(predictor.targets)].to_numpy()
             return found
         differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
-        note_views(table, sum(outcome.padded for outcome in outcomes), differing)
+        note_views(table, sum(outcome.unfit for outcome in outcomes), differing)
         if table.features is None:
             found.insert(0, "image", table.names)
         else:

@@ -40,6 +40,8 @@ class Predictor:
         self.targets = first.table.target_columns
         self._bundle, self._options = first, options
         self._several = bool(others) or options.tta > 1
+        self.volumes = first.images.volumes
+        """Whether it sees volumes."""
         for other in others:
             if (other.table.target_columns, other.table.lengths) != (
                 self.targets,
@@ -57,6 +59,10 @@ class Predictor:
             ):
                 raise InputError(
                     "--ensemble: the models predict from different columns, or one from images"
+                )
+            if other.images.volumes != self.volumes:
+                raise InputError(
+                    "--ensemble: a model of volumes does not see what one of pictures sees"
                 )
         if self._several and options.predict_per == "subject":
             raise InputError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID
 
 from finecorr.data.pictures import DICOM_SUFFIXES
 from finecorr.data.pictures.picture import Header, Picture, Shape, Values
@@ -19,11 +20,37 @@ _CENTIMETRE, _TWO_DIMENSIONAL = 3, 1  # as regions of ultrasound name them
 _SAME = 1e-3
 _SHARED, _SINGLE = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 _SIZES = ("PixelSpacing", "PixelAspectRatio", "SequenceOfUltrasoundRegions")
+_WINDOW = ("WindowCenter", "WindowWidth", "VOILUTFunction")
+
+
+class Place(NamedTuple):
+    """Where a slice, or a frame, is in the body; None for what it does not say."""
+
+    path: Path
+    frame: int
+    series: str
+    rows: int
+    columns: int
+    bits: int
+    size: tuple[float, float] | None
+    """Height and width of a pixel in mm."""
+    directions: tuple[float, ...] | None
+    """To the left, posterior and superior: along its rows, and down its columns."""
+    position: tuple[float, ...] | None
+    """Of the centre of its first pixel, in mm."""
+    window: str
+    """How it is to be shown."""
 
 
 def has_pixels(path: Path) -> bool:
     """Whether a DICOM file is an image: an index, a report or a plan is none."""
     return "Rows" in _dataset(path)
+
+
+def is_other(path: Path) -> bool:
+    """Whether a DICOM file says that it is no image, but an index, a report or a plan."""
+    kind = _dataset(path).file_meta.get("MediaStorageSOPClassUID", UID(""))
+    return kind.is_valid and "Image Storage" not in kind.name
 
 
 def header(path: Path) -> Header:
@@ -37,6 +64,42 @@ def header(path: Path) -> Header:
         raise ValueError(f"it says that it has {frames} frames, and is too short for them")
     bits = int(dataset.get("BitsStored") or 0)
     return Header(_shapes(dataset, frames), frames, "DICOM", bits)
+
+
+def places(path: Path) -> list[Place]:
+    """Where each frame of a file is, by its header."""
+    dataset = _dataset(path)
+    found = []
+    for frame in range(header(path).frames):
+        said = _with_groups(dataset, _groups(dataset, frame))
+        directions, position = (
+            _numbers(said, name, count)
+            for name, count in (("ImageOrientationPatient", 6), ("ImagePositionPatient", 3))
+        )
+        found.append(
+            Place(
+                path,
+                frame,
+                str(said.get("SeriesInstanceUID", "")),
+                int(said.Rows),
+                int(said.Columns),
+                int(said.get("BitsStored") or 0),
+                _pixel_size(said),
+                directions,
+                position,
+                # A table of how values are shown is that of its own slice.
+                f"table of {path} {frame}"
+                if said.get("VOILUTSequence")
+                else repr([str(said.get(name)) for name in _WINDOW]),
+            )
+        )
+    return found
+
+
+def _numbers(dataset: Dataset, name: str, count: int) -> tuple[float, ...] | None:
+    """Those of an element; None where it has not so many."""
+    found = tuple(float(value) for value in dataset.get(name) or ())
+    return found if len(found) == count and np.isfinite(found).all() else None
 
 
 def read(path: Path, frame: int) -> Picture:

@@ -66,6 +66,7 @@ def build(
     *,
     pretrained: bool = False,
     config: dict[str, Any] | None = None,
+    dimensions: int = 2,
 ) -> Network:
     """The network of that name.
 
@@ -75,6 +76,7 @@ def build(
         features: which of them it ends in.
         pretrained: with the weights that its source has for it.
         config: `Network.config` of the same network, which then needs no access to its source.
+        dimensions: of the images: 2 for pictures, 3 for volumes.
 
     Raises:
         InputError: no network has that name, or what it needs is missing.
@@ -88,6 +90,11 @@ def build(
     )
 
     check(name)
+    if dimensions == 3 and name.startswith((_TIMM, _HUGGING_FACE)):
+        raise InputError(
+            f"--network {name} takes pictures: for volumes there are {', '.join(available())}, and "
+            "package.module:function"
+        )
     if name.startswith(_TIMM):
         return timm_networks.build(
             name.removeprefix(_TIMM), channels, features, pretrained=pretrained
@@ -109,4 +116,4 @@ def build(
         return column_network.build(channels)
     if is_own(name):
         return own_networks.build(name, channels, features)
-    return monai_networks.build(name, channels, features)
+    return monai_networks.build(name, channels, features, dimensions)

@@ -1,4 +1,4 @@
-"""MONAI's two-dimensional networks by name, each ending in features.
+"""MONAI's networks of pictures and volumes by name, each ending in features.
 
 MONAI loads all of itself at once, so that it is asked for where a network is built.
 """
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from finecorr.models.networks.network import Network
 
 
-def _resnet(name: str, channels: int, width: float = 1.0) -> nn.Module:
+def _resnet(name: str, channels: int, dimensions: int, width: float = 1.0) -> nn.Module:
     from monai.networks import nets
 
     network: nn.Module = getattr(nets, name)(
-        spatial_dims=2,
+        spatial_dims=dimensions,
         n_input_channels=channels,
         # MONAI's default stride of 1 is for small volumes, and four times the work.
         conv1_t_stride=2,
@@ -30,27 +30,29 @@ def _resnet(name: str, channels: int, width: float = 1.0) -> nn.Module:
     return network
 
 
-def _densenet(name: str, channels: int) -> nn.Module:
+def _densenet(name: str, channels: int, dimensions: int) -> nn.Module:
     from monai.networks import nets
     from torch import nn
 
-    network: Any = getattr(nets, name)(spatial_dims=2, in_channels=channels, out_channels=1)
+    network: Any = getattr(nets, name)(
+        spatial_dims=dimensions, in_channels=channels, out_channels=1
+    )
     network.class_layers.out = nn.Identity()
     return cast(nn.Module, network)
 
 
-def _efficientnet(name: str, channels: int) -> nn.Module:
+def _efficientnet(name: str, channels: int, dimensions: int) -> nn.Module:
     from monai.networks import nets
     from torch import nn
 
     network: nn.Module = nets.EfficientNetBN(
-        name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1
+        name, pretrained=False, spatial_dims=dimensions, in_channels=channels, num_classes=1
     )
     network._fc = nn.Identity()
     return network
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {
     "resnet10-narrow": partial(_resnet, "resnet10", width=0.5),
     "resnet10": partial(_resnet, "resnet10"),
     "resnet18": partial(_resnet, "resnet18"),
@@ -67,7 +69,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 _CLASSIFIERS = ("fc.", "class_layers.out.", "_fc.")
 
 
-def build(name: str, channels: int, features: FeatureKind) -> Network:
+def build(name: str, channels: int, features: FeatureKind, dimensions: int = 2) -> Network:
     """One of `NETWORKS`, untrained.
 
     Raises:
@@ -77,5 +79,5 @@ def build(name: str, channels: int, features: FeatureKind) -> Network:
 
     if features == "stages":
         raise no_stages(name)
-    module = NETWORKS[name](channels)
+    module = NETWORKS[name](channels, dimensions)
     return Network(module, module, left_out=_CLASSIFIERS)

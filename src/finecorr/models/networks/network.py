@@ -21,7 +21,7 @@ class Network:
     """A network with features, and what is known of its weights."""
 
     module: nn.Module
-    """`(n, channels, height, width)` to `(n, features)`."""
+    """`(n, channels, height, width)` to `(n, features)`; of volumes with a depth before these."""
     weighted: nn.Module
     """The part of it whose names files of weights have."""
     mean: tuple[float, ...] | None = None
