@@ -281,7 +281,7 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str
             continue
         srcc = {loss: value for loss, (value, _) in values.items()}
         best = max(OTHERS, key=srcc.__getitem__)
-        gain = srcc[REFERENCE] - srcc["mse"]
+        over_mse, over_best = (srcc[REFERENCE] - srcc[other] for other in ("mse", best))
         lines.append(
             {
                 "labels": labels.strip(),
@@ -289,8 +289,8 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str
                 "the best of seven others": f"{srcc[best]:.4f} ({best})",
                 "robust_pearson": f"{srcc['robust_pearson']:.4f}",
                 "fine_grained": f"{srcc[REFERENCE]:.4f}",
-                "fine_grained to mse": f"{gain:+.4f} ({p_text(values['mse'][1])})",
-                "to the best": f"{srcc[REFERENCE] - srcc[best]:+.4f} ({p_text(values[best][1])})",
+                "gain over mse": f"{over_mse:+.4f} ({p_text(values['mse'][1])})",
+                "gain over the best": f"{over_best:+.4f} ({p_text(values[best][1])})",
             }
         )
     return markdown(pd.DataFrame(lines))
