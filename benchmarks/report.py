@@ -100,6 +100,17 @@ LABELS = {
     "the same, 10 % wrong   ": "gb1-low_vs_high-wrong-10",
 }
 """What a user may have, and the task that is like it."""
+IN_SHORT = {
+    labels: LABELS[labels]
+    for labels in (
+        "lengths, measured",
+        "lengths, 10 % wrong",
+        "opinion scores",
+        "opinion scores, 10 % wrong",
+        "fitness, of fitter proteins than those known",
+    )
+}
+"""Those of the README."""
 KNOWN = ("mse", "huber", "pearson", "mae@log", "robust_pearson", "fine_grained")
 
 
@@ -138,7 +149,9 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
                 of_labels = quick[quick["task"].str.endswith(WRONG) == is_wrong]
                 tables[f"tasks-{metric}-{kind}"] = of_tasks(of_labels, metric)
     tables["ranks"] = ranks(found, quick)
-    tables["gains"] = gains(of_every_task(found, quick))
+    every = of_every_task(found, quick)
+    tables["gains"] = gains(every, LABELS)
+    tables["gains-in-short"] = gains(every, IN_SHORT)
     if (path := folder / "suspects.csv").exists():
         tables["suspects"] = markdown(pd.read_csv(path))
     if (path := folder / "times.csv").exists():
@@ -259,16 +272,16 @@ def of_every_task(
     return tasks
 
 
-def gains(tasks: dict[str, dict[str, tuple[float, float]]]) -> str:
+def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str]) -> str:
     """For each kind of labels, SRCC of squared errors, of the best of the others, and of ours."""
     lines = []
-    for labels, task in LABELS.items():
+    for labels, task in kinds.items():
         values = tasks.get(task, {})
         if values.keys() < {*RANKED}:
             continue
         srcc = {loss: value for loss, (value, _) in values.items()}
         best = max(OTHERS, key=srcc.__getitem__)
-        gain = srcc[REFERENCE] - srcc["mse"]
+        over_mse, over_best = (srcc[REFERENCE] - srcc[other] for other in ("mse", best))
         lines.append(
             {
                 "labels": labels.strip(),
@@ -276,8 +289,8 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]]) -> str:
                 "the best of seven others": f"{srcc[best]:.4f} ({best})",
                 "robust_pearson": f"{srcc['robust_pearson']:.4f}",
                 "fine_grained": f"{srcc[REFERENCE]:.4f}",
-                "fine_grained to mse": f"{gain:+.4f} ({p_text(values['mse'][1])})",
-                "to the best": f"{srcc[REFERENCE] - srcc[best]:+.4f} ({p_text(values[best][1])})",
+                "gain over mse": f"{over_mse:+.4f} ({p_text(values['mse'][1])})",
+                "gain over the best": f"{over_best:+.4f} ({p_text(values[best][1])})",
             }
         )
     return markdown(pd.DataFrame(lines))
