@@ -272,21 +272,7 @@ def _prepared(
     out = run_options.out
     if place.leads:  # When others look, it may have begun to write.
         _check_out(run_options, config)
-    table = read_table(table_options)
-    splits = split_rows(table, run_options, training_options.seed)
-    if training_options.patience > 0 and "validation" not in splits:
-        raise InputError(
-            "--patience needs validation rows: give --split-fractions a share for them"
-        )
-    targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
-    record = pd.DataFrame(
-        {
-            **table.cases,
-            "split": splits,
-            "label_replaced": replaced.astype(int),
-            **_contents(table, training_options.weights),
-        }
-    )
+    table, splits, targets, record = prepared_rows(table_options, run_options, training_options)
     if run_options.resume and place.leads:
         _check_same([out], record, training_options.weights)
     left_out = LeftOut(table, training_options.tolerate, says=place.leads)
@@ -339,6 +325,39 @@ def _prepared(
                 f"{name} split has {count} with a label: use fewer devices"
             )
     return _Prepared(table_options, config, table, targets, record, regressor, data, encoding)
+
+
+class Rows(NamedTuple):
+    """Those of a table, as a training takes them."""
+
+    table: ImageTable
+    splits: NDArray[np.str_]
+    targets: NDArray[np.float64]
+    """`(rows, targets)` that are trained with."""
+    record: pd.DataFrame
+    """For `splits.csv`."""
+
+
+def prepared_rows(
+    table_options: TableOptions, run_options: RunOptions, training_options: TrainingOptions
+) -> Rows:
+    """The rows in their splits, with labels replaced where that is asked for."""
+    table = read_table(table_options)
+    splits = split_rows(table, run_options, training_options.seed)
+    if training_options.patience > 0 and "validation" not in splits:
+        raise InputError(
+            "--patience needs validation rows: give --split-fractions a share for them"
+        )
+    targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
+    record = pd.DataFrame(
+        {
+            **table.cases,
+            "split": splits,
+            "label_replaced": replaced.astype(int),
+            **_contents(table, training_options.weights),
+        }
+    )
+    return Rows(table, splits, targets, record)
 
 
 def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:

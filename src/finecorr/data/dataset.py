@@ -123,9 +123,9 @@ class ImageDataset(Dataset[Batch]):
 
 
 def joined(items: list[Batch] | Batch) -> Batch:
-    """A batch of items, unless it is one already. In the place of what cannot be read stands another
-    image of the batch, without a label: so each process has as many as ever, and no loss sees
-    it."""
+    """A batch of items, unless it is one already. In the place of what cannot be read stands
+    another image of the batch, without a label: so each process has as many as ever, and no loss
+    sees it."""
     if isinstance(items, dict):
         return items
     lost: dict[int, Lost] = {}
