@@ -21,10 +21,11 @@ def run(options: Namespace) -> None:
     out = trained / "suspects" if options.out is None else Path(options.out)
     chosen = {name: options[name] for name in CROSS_VALIDATION}
     suspects, folder = find_suspects(trained, ComparisonOptions(out, **chosen))
+    kind = "images" if "image" in suspects else "features"
     count = int((suspects["score"] >= SUSPICIOUS).sum())
     shown = suspects.head(_SHOWN).to_string(index=False, float_format="{:.4g}".format)
     print(
         f"{count} of {len(suspects)} labels are further than {SUSPICIOUS} robust standard "
-        f"deviations from what their images suggest; the worst:\n{shown}\n"
-        f"all are in {folder / SUSPECTS}, the worst with their images in {folder / REPORT}"
+        f"deviations from what their {kind} suggest; the worst:\n{shown}\n"
+        f"all are in {folder / SUSPECTS}, the worst with their {kind} in {folder / REPORT}"
     )

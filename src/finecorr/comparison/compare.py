@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from finecorr.comparison.execution import Executor, Failure, execute, log_of
-from finecorr.comparison.options import ComparisonOptions
+from finecorr.comparison.options import REFERENCE, ComparisonOptions
 from finecorr.comparison.plan import RUNS, Data, Run, plan, splitting
 from finecorr.comparison.processes import processes
 from finecorr.comparison.reported import write_page
@@ -111,6 +111,11 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
     tested = table.take(np.flatnonzero(np.isin(table.rows, predictions["row"])))
     notes = [f"Each value is {value}.", *trainings.notes_on(observers_ceiling(tested))]
+    if options.reference:
+        notes.append(
+            f"{REFERENCE} is scikit-learn's, with its defaults, on the same rows and labels; it is "
+            "no loss, and leaves no model."
+        )
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
         measured = measure_each(part, mapped=options.mapped)
@@ -143,7 +148,9 @@ def explain(failure: Failure) -> str:
 
 
 def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | None:
-    robust = {run.loss for run in runs if run.training.build_loss().weighs_labels}
+    robust = {
+        run.loss for run in runs if not run.is_reference and run.training.build_loss().weighs_labels
+    }
     chosen = predictions[predictions["loss"].isin(robust)]
     return None if chosen.empty else suspect_labels(chosen)
 
@@ -196,10 +203,12 @@ def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
 
 
 def _predictions(run: Run, table: ImageTable) -> pd.DataFrame:
-    """`loss`, `fold`, `seed`, `row`, `image`, `group`, `target`, `truth`, `prediction`."""
+    """`loss`, `fold`, `seed`, `row`, `image` (where there are some), `group`, `target`, `truth`,
+    `prediction`."""
     targets = run.data.table.target_columns
     numbers = [*targets, *(f"predicted {target}" for target in targets)]
-    wide = read_record(run.folder / PREDICTIONS, ["image", "group"], numbers, ["row"])
+    names = [name for name in table.cases if name != "row"]
+    wide = read_record(run.folder / PREDICTIONS, names, numbers, ["row"])
     splits = read_record(run.folder / SPLITS, ["split"], whole=["row"])
     tested = splits["row"][splits["split"] == "test"]
     file = run.folder / LEFT_OUT
@@ -219,7 +228,7 @@ def _predictions(run: Run, table: ImageTable) -> pd.DataFrame:
         )
     parts = []
     for target in targets:
-        part = wide[["row", "image", "group"]].assign(
+        part = wide[list(table.cases)].assign(
             target=target, truth=wide[target], prediction=wide[f"predicted {target}"]
         )
         parts.append(part)

@@ -133,6 +133,12 @@ def train(run: Run, threads: int) -> int:
         options = replace(run.options, resume=run.started)
         parts = (data.table, data.images, data.augmentation, run.training, options)
         try:
+            if run.is_reference:
+                # scikit-learn's ensembles take a second to import.
+                from finecorr.comparison.reference import train_reference
+
+                train_reference(run, threads)
+                return 0
             if run.training.processes > 1:
                 return _train_as_command(run, threads, *parts)
             train_run(*parts, features=run.features)

@@ -12,6 +12,8 @@ from finecorr.errors import InputError
 
 VARIANT = "@"
 """Between the name of a loss and that of a variant of it."""
+REFERENCE = "HistGradientBoostingRegressor"
+"""What --reference is called among the losses."""
 FOLDS = 5
 _MOST = 1000
 """Folds, seeds, or trainings at a time."""
@@ -47,6 +49,14 @@ class ComparisonOptions:
         metadata={
             "help": "random splits in the place of folds, each of 80 % of the subjects for "
             "training and 20 % for testing, of which the median is reported"
+        },
+    )
+    reference: bool = field(
+        default=False,
+        metadata={
+            "help": "beside the losses scikit-learn's HistGradientBoostingRegressor, with its "
+            "defaults, on the same rows and labels: what one would take in the place of a network "
+            "for --feature-columns"
         },
     )
     seeds: int = field(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from finecorr.comparison.options import FOLDS, VARIANT, ComparisonOptions
+from finecorr.comparison.options import FOLDS, REFERENCE, VARIANT, ComparisonOptions
 from finecorr.comparison.splitting import Splitting
 from finecorr.config import CONFIG
 from finecorr.data.options import MAX_SEED, AugmentationOptions, ImageOptions, TableOptions
@@ -15,9 +15,12 @@ from finecorr.errors import InputError
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import TrainingOptions
 from finecorr.run_options import RunOptions
+from finecorr.runs.folder import METRICS
 from finecorr.trained import bundle
 
 RUNS = "runs"
+_ERROR = "mse"
+"""What the reference minimises."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,13 @@ class Run:
         return f"{self.loss} {self.split} seed-{self.seed}"
 
     @property
+    def is_reference(self) -> bool:
+        """Whether it is no training of a network, and leaves no model."""
+        return self.loss == REFERENCE
+
+    @property
     def finished(self) -> bool:
-        return (self.folder / bundle.FILE).exists()
+        return (self.folder / (METRICS if self.is_reference else bundle.FILE)).exists()
 
     @property
     def started(self) -> bool:
@@ -96,6 +104,11 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
         InputError: an option is at fault.
     """
     options.check()
+    training.check_input(data.table, data.images, data.augmentation)
+    if options.reference and data.table.feature_columns is None:
+        raise InputError(
+            "--reference learns from columns of numbers and categories: it is for --feature-columns"
+        )
     splits = splitting(options, data.table)
     if training.num_nodes > 1:
         raise InputError("each training of a comparison is on one node: leave out --num-nodes")
@@ -111,6 +124,8 @@ def plan(options: ComparisonOptions, data: Data, training: TrainingOptions) -> l
             training, loss=name, loss_options=options.loss_options.get(loss, {})
         )
         trainings[loss].check()
+    if options.reference:
+        trainings[REFERENCE] = replace(training, loss=_ERROR, loss_options={})
     # What they are measured within is for the comparison, and may change.
     data = replace(data, table=replace(data.table, within=None))
     return list(_runs(options, data, splits, trainings, training))

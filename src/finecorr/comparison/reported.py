@@ -42,7 +42,7 @@ def write_page(
             np.stack([means[loss, target] for target in table.target_columns], axis=1),
             [run.folder for run in runs if run.loss == loss],
         )
-        for loss in options.losses
+        for loss in dict.fromkeys(run.loss for run in runs)
         if loss in means.columns.get_level_values("loss")
     ]
     splits = splitting(options, runs[0].data.table)
@@ -69,7 +69,7 @@ def _provenance(
         "Data": trainings.described(table),
         "Splits": splits.described(options.seeds),
         "Trainings": f"{len(runs)} finished",
-        "Network": f"{trained.network} on {run.data.images.description}",
+        "Network": f"{trained.network} on {trainings.seen(table, run.data.images)}",
         "Budget": (
             f"{trained.epochs} epochs, batches of {trained.batch_size}, AdamW with a one-cycle "
             f"schedule to {trained.learning_rate:g}"

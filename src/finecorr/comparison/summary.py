@@ -98,14 +98,15 @@ def suspect_labels(predictions: pd.DataFrame) -> pd.DataFrame:
     """All labels, those first that the predictions contradict most.
 
     Args:
-        predictions: by losses that weigh labels: `loss`, `fold`, `seed`, `row`, `image`,
-            `group`, `target`, `truth` and `prediction`. Of several for a label the mean counts.
+        predictions: by losses that weigh labels: `loss`, `fold`, `seed`, `row`, `image` (where
+            there are some), `group`, `target`, `truth` and `prediction`. Of several for a label
+            the mean counts.
 
     Returns:
         `row`, `image`, `group`, `target`, `label`, `prediction` and `score` (see
         `finecorr.evaluation.contradiction.contradiction`).
     """
-    cell = ["row", "image", "group", "target"]
+    cell = [name for name in ("row", "image", "group", "target") if name in predictions]
     known = predictions.dropna(subset="truth")
     means = known.groupby(cell, sort=False)[["truth", "prediction"]].mean().reset_index()
     means["score"] = 0.0

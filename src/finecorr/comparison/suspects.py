@@ -13,6 +13,7 @@ from finecorr.comparison.compare import RESULTS, SUSPECTS, compare, explain
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data
 from finecorr.config import CONFIG, read_config, with_table
+from finecorr.data.frames import read_frame
 from finecorr.data.options import AugmentationOptions
 from finecorr.data.records import read_record
 from finecorr.errors import InputError
@@ -71,7 +72,9 @@ def _of_comparison(folder: Path) -> pd.DataFrame:
         raise InputError(
             f"no loss of the comparison {folder} weighs labels: add {_ROBUST} to its --losses"
         )
-    names, numbers = ["image", "group", "target"], ["label", "prediction", "score"]
+    names, numbers = ["group", "target"], ["label", "prediction", "score"]
+    if "image" in read_frame(folder / SUSPECTS, []).columns:
+        names = ["image", *names]
     suspects = read_record(folder / SUSPECTS, names, numbers, ["row"])
     if suspects[["label", "prediction"]].isin([np.inf, -np.inf, np.nan]).any(axis=None):
         raise InputError(f"{folder / SUSPECTS} is damaged: it holds what is no number")

@@ -64,7 +64,8 @@ def looks_like_number(cells: pd.Series[str]) -> tuple[NDArray[np.bool_], NDArray
 
 
 def _texts(cells: pd.Series[str]) -> pd.Series[str]:
-    return cells.str.strip().str.replace(_MINUS, "-")
+    # As Arrow's texts, where pandas has them, which need no loop of Python over the cells.
+    return cells.astype("str").str.strip().str.replace(_MINUS, "-")
 
 
 def _mark(source: Path, frame: Frame, texts: pd.Series[str]) -> Literal[".", ","]:

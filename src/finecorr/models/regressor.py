@@ -188,11 +188,14 @@ def features_of(backbone: nn.Module, channels: int, size: tuple[int, ...]) -> Te
 
 
 def _layers(widths: Sequence[int], dropout: float, *, standardised: bool) -> nn.Sequential:
-    """Fully connected ones of these widths, the first being what goes in, which is standardised
-    where it is not yet."""
+    """Fully connected ones of these widths, the first being what goes in. It is standardised by the
+    batches; or, where it is already, what comes out of each layer."""
     if len(widths) == 1:
         return nn.Sequential()
     layers: list[nn.Module] = [] if standardised else [nn.BatchNorm1d(widths[0], affine=False)]
     for before, width in pairwise(widths):
-        layers += [nn.Linear(before, width), nn.GELU(), nn.Dropout(dropout)]
+        layers.append(nn.Linear(before, width))
+        if standardised:
+            layers.append(nn.BatchNorm1d(width, affine=False))
+        layers += [nn.GELU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)

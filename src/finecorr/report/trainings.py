@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 import finecorr
+from finecorr.data.columns import listed
 from finecorr.data.images import Images
 from finecorr.data.left_out import LeftOut, Unreadable
 from finecorr.data.options import ImageOptions, name_and_unit
@@ -187,6 +188,13 @@ def notes_on(ceiling: Ceiling | None) -> list[str]:
         f"{text[0].upper()}{text[1:]}; a perfect prediction reaches no more on average, as the "
         "labels are means of opinions that differ."
     ]
+
+
+def seen(table: ImageTable, images: ImageOptions) -> str:
+    """What a network sees of a row, in words."""
+    if table.features is None:
+        return images.description
+    return f"{len(table.features.names)} columns: {listed(table.features.names)}"
 
 
 def shown_as(table: ImageTable) -> list[str]:

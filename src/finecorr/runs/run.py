@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from finecorr.config import CONFIG, config_of, write_config
 from finecorr.data.augmentation import Augmentation
-from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.encoding import Encoding, Vectors, encoding_of
 from finecorr.data.images import Images, Inputs, note_unfit
@@ -29,8 +28,8 @@ from finecorr.data.options import (
     check_lengths,
 )
 from finecorr.data.records import write_record
-from finecorr.data.splits import MIN_LABELS, split_rows
-from finecorr.data.table import ImageTable, check_target, read_table
+from finecorr.data.splits import MIN_LABELS
+from finecorr.data.table import ImageTable, check_target
 from finecorr.errors import InputError, Stopped
 from finecorr.files import remove_temporary, replacing
 from finecorr.models import outliers, prediction, training
@@ -44,7 +43,8 @@ from finecorr.models.validation import validated
 from finecorr.plain import plain
 from finecorr.run_options import RunOptions
 from finecorr.runs.folder import REPLACED, SPLITS, check_out, in_place_of_another
-from finecorr.runs.same import check_same, contents
+from finecorr.runs.rows import prepared_rows
+from finecorr.runs.same import check_same
 from finecorr.runs.tested import Evaluation, evaluate_predictions
 from finecorr.trained import bundle
 from finecorr.trained.card import CARD, card
@@ -218,21 +218,7 @@ def _prepared(
     out = run_options.out
     if place.leads:  # When others look, it may have begun to write.
         check_out(run_options, config)
-    table = read_table(table_options)
-    splits = split_rows(table, run_options, training_options.seed)
-    if training_options.patience > 0 and "validation" not in splits:
-        raise InputError(
-            "--patience needs validation rows: give --split-fractions a share for them"
-        )
-    targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
-    record = pd.DataFrame(
-        {
-            **table.cases,
-            "split": splits,
-            "label_replaced": replaced.astype(int),
-            **contents(table, training_options.weights),
-        }
-    )
+    table, splits, targets, record = prepared_rows(table_options, run_options, training_options)
     if run_options.resume and place.leads:
         check_same([out], record, training_options.weights)
     left_out = LeftOut(table, training_options.tolerate, says=place.leads)
@@ -299,15 +285,3 @@ def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
 def _loads(images: Inputs) -> bool:
     """Whether images are decoded while it trains."""
     return isinstance(images, Images) and not images.in_memory
-
-
-def _replace_training_labels(
-    table: ImageTable, splits: NDArray[np.str_], options: RunOptions, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    if not 0 <= options.corrupt_labels < 1:
-        raise InputError(f"--corrupt-labels must be in [0, 1), not {options.corrupt_labels}")
-    targets, replaced = table.targets.copy(), np.zeros(len(table), dtype=np.bool_)
-    rows = np.flatnonzero((splits == "train") & table.labelled)
-    rng = np.random.default_rng(seed)
-    targets[rows], replaced[rows] = replace_labels(targets[rows], options.corrupt_labels, rng)
-    return targets, replaced
