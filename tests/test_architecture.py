@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,54 +27,27 @@ from finecorr.trained.bundle import Bundle
 from strategies import assert_near
 
 ROOT = Path(finecorr.__file__).parent
-ANYBODY = {"errors", "files"}
-_BELOW = {"evaluation", "models", "data", *ANYBODY}
-MAY_IMPORT = {
-    "functional": set(),
-    "losses": {"functional"},
-    "metrics": {"functional"},
-    "pieces": set(),
-    "errors": set(),
-    "files": {"errors"},
-    "data": ANYBODY,
-    "evaluation": ANYBODY,
-    "models": {"data", "losses", "pieces", "functional", *ANYBODY},
-    "plain": ANYBODY,
-    "tasks": ANYBODY,
-    "help": set(),
-    "run_options": {"data", *ANYBODY},
-    "config": {"plain", "data", *ANYBODY},
-    "trained": {"plain", "models", "data", *ANYBODY},
-    "report": _BELOW,
-    "checking": {"report", *_BELOW},
-    "runs": {"config", "plain", "run_options", "trained", *_BELOW},
-    "predicting": {"config", "trained", "models", "data", *ANYBODY},
-    "evaluating": {"config", "runs", "report", "trained", *_BELOW},
-    "cross_tables": {"evaluating", "runs", "report", "data", *ANYBODY},
-    "comparison": {"config", "plain", "runs", "run_options", "report", "trained", *_BELOW},
-    "demo": {"comparison", "runs", "run_options", "report", *_BELOW},
-    "flags": {"help", "tasks", "run_options", "demo", "checking", "comparison", "trained", *_BELOW},
-    "commands": {
-        *(
-            "flags",
-            "demo",
-            "checking",
-            "cross_tables",
-            "comparison",
-            "evaluating",
-            "predicting",
-            "runs",
-        ),
-        *("config", "trained", "report", "losses", *_BELOW),
-    },
-    "cli": {"flags", "tasks", "data", *ANYBODY},
-    "api": {
-        *("cli", "flags", "checking", "evaluating", "comparison", "runs", "trained", "models"),
-        *("data", *ANYBODY),
-    },
-    "__init__": {"functional", "losses", "pieces", "trained", "api", "checking"},
-    "__main__": {"cli"},
-}
+CORE = {"functional", "losses", "metrics", "pieces"}
+HANDED_ON = {"functional", "losses", "pieces", "trained", "api", "checking"}
+"""What `finecorr` itself hands on."""
+
+
+def _may_import() -> dict[str, set[str]]:
+    """By the table of the map, in which each line imports what stands below it."""
+    page = (ROOT.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("## What may import what")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    allowed: dict[str, set[str]] = {}
+    for first, second in reversed(rows):
+        below = set(allowed)
+        named = below if "below" in second else set(re.findall(r"`(\w+)`", second))
+        assert named <= below, f"{first} imports what does not stand below it: {named - below}"
+        for room in re.findall(r"`(\w+)`", first):
+            allowed[room] = named | (set() if room in CORE else {"errors", "files"})
+    return allowed | {"errors": set(), "files": {"errors"}, "__init__": HANDED_ON}
+
+
+MAY_IMPORT = _may_import()
 CORE_THIRD_PARTY = {"torch", "numpy", "scipy"}
 
 
