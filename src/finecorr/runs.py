@@ -207,8 +207,8 @@ def _check_tested(table: ImageTable, tested: NDArray[np.intp]) -> None:
         known = values[np.isfinite(values)]
         if len(known) < MIN_LABELS or known.min() == known.max():
             raise Stopped(
-                f"{table.source}: of the test split, whose images cannot be read, {len(known)} "
-                f"labels of {name!r} are left: too few to evaluate it"
+                f"{table.source}: images of the test split cannot be read, and {len(known)} labels "
+                f"of {name!r} are left in it: too few to evaluate it"
             )
 
 
@@ -548,8 +548,8 @@ def _note_undefined(within: str, metrics: list[pd.DataFrame]) -> None:
     found = pd.concat(metrics).set_index("metric")["value"].loc[[*WITHIN_MEASURES]]
     if found.isna().any():
         warnings.warn(
-            f"--within {within}: no group has two images whose labels and predictions differ, so "
-            "that there is no correlation within them",
+            f"--within {within}: there is no correlation within the groups, because none has two "
+            "images whose labels and predictions differ",
             InputWarning,
             stacklevel=3,
         )

@@ -145,7 +145,9 @@ def unlabelled(
         InputError: something else is missing or wrong.
     """
     if by_subject and columns.group_column is None and columns.group_pattern is None:
-        raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+        raise InputError(
+            "--predict-per subject: which subject? Give --group-column or --group-pattern"
+        )
     if frame is None and columns.layout is None and is_image(columns.table):
         table = of_paths([columns.table], columns)
         return replace(table, names=[columns.table.name])
