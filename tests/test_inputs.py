@@ -635,11 +635,11 @@ REFUSED: dict[str, Refused] = {
     ),
     "a target called row": (
         _train("--target-columns", "row"),
-        ["'row' is what a column of the predictions is called"],
+        ["the predictions have a column 'row' of their own"],
     ),
     "a target called as another's prediction": (
         _train("--target-columns", "target", "predicted target"),
-        ["'predicted target' is what a column of the predictions is called"],
+        ["the predictions have a column 'predicted target' of their own"],
     ),
     "a name of 5,000 characters": (
         _train(make=_column("image", "a" * 5000, [2])),

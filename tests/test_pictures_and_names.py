@@ -204,7 +204,7 @@ def test_the_same_folder_under_another_name(
         assert main(["evaluate", str(out), *flags]) == 0
         assert len(pd.read_csv(evaluation / "predictions.csv")) == expected
         said = capsys.readouterr().err
-        assert ("have images or subjects with the names of those" in said) == (name == "copy")
+        assert ("have images or subjects of the same name" in said) == (name == "copy")
 
 
 def test_lengths_that_are_all_the_same_number_of_pixels(

@@ -546,8 +546,8 @@ def test_an_ensemble_is_of_the_same_targets(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--interval", "0.9", "--tta", "2"], "--interval is by the errors of one model without"),
-        (["--interval", "0.9", "--ensemble", "@"], "--interval is by the errors of one model"),
+        (["--interval", "0.9", "--tta", "2"], "--interval knows the errors of one model without"),
+        (["--interval", "0.9", "--ensemble", "@"], "--interval knows the errors of one model"),
         (["--predict-per", "subject", "--tta", "2"], "leave out --predict-per subject"),
         (["--predict-per", "subject", "--ensemble", "@"], "leave out --predict-per subject"),
         (["--interval", "1"], "--interval must be between 0 and 1, not 1"),

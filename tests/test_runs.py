@@ -336,7 +336,7 @@ def test_groups_in_which_nothing_is_correlated(
     flags = ["evaluate", str(run), str(phantoms), "--within", "filename", "--all-rows"]
     flags += ["--image-root", str(phantoms.parent / "images"), "--out", str(tmp_path / "e")]
     assert main(flags) == 0
-    assert "--within filename: no group has two images whose labels" in capsys.readouterr().err
+    assert "--within filename: there is no correlation within the groups" in capsys.readouterr().err
 
 
 def test_scores_of_several_observers(

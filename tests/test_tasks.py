@@ -259,7 +259,7 @@ def test_crops_on_a_grid_are_averaged(exposures: Path, tmp_path: Path) -> None:
         (["--weights", "pretrained"], "there are none for resnet10-narrow"),
         (["--weights", "absent.pt"], "no such file"),
         (["--hidden", "0"], "--hidden must be numbers from 1"),
-        (["--hidden", "--dropout", "0.5"], "--dropout is of the layers of --hidden"),
+        (["--hidden", "--dropout", "0.5"], "--dropout is for the layers of --hidden"),
         (["--frozen-epochs", "9"], "--frozen-epochs must be from 0 to 1"),
         (["--backbone-rate", "0"], "--backbone-rate must be positive"),
         (["--features", "stages"], "resnet10-narrow shows no stages"),

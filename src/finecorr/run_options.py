@@ -26,7 +26,7 @@ class RunOptions(SplitOptions):
     )
     license: str | None = field(
         default=None,
-        metadata={"help": "that the model is handed on under, as SPDX names it: Apache-2.0 ..."},
+        metadata={"help": "licence of the model, as SPDX names it: Apache-2.0 ..."},
     )
     note: str | None = field(
         default=None, metadata={"help": "what else those should know who are given the model"}

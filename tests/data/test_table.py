@@ -102,7 +102,7 @@ def test_scores_of_several_observers(folder: Path) -> None:
     part = table.take(np.array([2, 0]))
     np.testing.assert_array_equal(part.standard_errors, table.standard_errors[[2, 0]])
     given: dict[str, object] = {**named, "weight_column": "w"}
-    with pytest.warns(InputWarning, match="weights of --weight-column"):
+    with pytest.warns(InputWarning, match="weighed by --weight-column"):
         weighted = read_table(_options(folder, {**SCORES, "w": [1, 2, 3, 4]}, **given))
     np.testing.assert_array_equal(weighted.weights, [1, 2, 3, 4])
     np.testing.assert_array_equal(weighted.standard_errors, table.standard_errors)
@@ -153,7 +153,11 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
         ({}, {"target_columns": ("target", "target")}, "twice"),
         ({"k": ["a", " ", None, "b"]}, {"within": "k"}, "(?s)2 faults.*row 3: .*a group of 1 to"),
         ({}, {"within": "subject"}, "no column 'subject' for --within"),
-        (SCORES, {"score_columns": ("a", "b")}, "'target' is what --target-columns calls the mean"),
+        (
+            SCORES,
+            {"score_columns": ("a", "b")},
+            "--target-columns calls the mean of --score-columns 'target'",
+        ),
         (SCORES, {"score_columns": ("a", "d"), "target_columns": ("m",)}, "'d' for --score-col"),
         (SCORES, {"score_columns": ("a",), "target_columns": ("m",)}, "at least two observers"),
         (SCORES, {"score_columns": ("a", "a"), "target_columns": ("m",)}, "at least two observers"),
@@ -174,7 +178,7 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
         (
             {"sd": [1] * 4, "25": [1] * 4},
             {"sd_column": "sd", "observers": "25"},
-            "--observers 25 is a number, and the name of a column",
+            "--observers 25 is a number, and also the name of a column",
         ),
         (
             {"sd": [1, -1, 1, 1], "n": [3, 3, 0, None]},

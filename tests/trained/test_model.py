@@ -373,7 +373,7 @@ def test_intervals_and_versions_of_pictures(
     assert list(varied[0]) == [TARGET, f"sd {TARGET}", "novel"]
     assert (varied[0][f"sd {TARGET}"] > 0).all()
     for options, words in (
-        ({"interval": 0.9, "tta": 2}, "--interval is by the errors of one model without --tta"),
+        ({"interval": 0.9, "tta": 2}, "--interval knows the errors of one model without --tta"),
         ({"interval": 0.9999}, "--interval 0.9999 needs 9999 validation subjects"),
         ({"interval": 0}, "--interval must be between 0 and 1"),
         ({"tta": 0}, "--tta must be from 1 to 1000, not 0"),

@@ -105,7 +105,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     shared = shared_trainings(predictions)
     if shared.empty:
         reasons = "; ".join(map(explain, failures))
-        raise InputError(f"no split and seed has all the losses, as trainings failed: {reasons}")
+        raise InputError(f"trainings failed, and no split and seed has all losses: {reasons}")
     suspects = _suspects(finished, predictions)
     splits = splitting(options, data.table)
     value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
@@ -223,7 +223,7 @@ def _predictions(run: Run, table: ImageTable) -> pd.DataFrame:
         and np.allclose(wide[list(targets)], truth, equal_nan=True)
     ):
         raise InputError(
-            f"{run.folder / PREDICTIONS} is damaged: it is not of the rows of the test split; "
+            f"{run.folder / PREDICTIONS} is damaged: its rows are not those of the test split; "
             f"remove {run.folder} to train again"
         )
     parts = []

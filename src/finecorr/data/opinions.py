@@ -67,13 +67,13 @@ class OpinionColumns:
         """Raises InputError if a column has a name that means something else."""
         if self.scores is not None and target in columns:
             raise InputError(
-                f"{source}: {target!r} is what --target-columns calls the mean of --score-columns, "
-                "and is a column: give the mean a name of its own"
+                f"{source}: --target-columns calls the mean of --score-columns {target!r}, which "
+                "is a column of the table: give the mean a name of its own"
             )
         if self.number is not None and self.observers in columns:
             raise InputError(
-                f"{source}: --observers {self.observers} is a number, and the name of a column: "
-                "give the column another one"
+                f"{source}: --observers {self.observers} is a number, and also the name of a "
+                "column: rename the column"
             )
 
     def read(

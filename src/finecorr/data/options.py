@@ -144,22 +144,22 @@ class TableOptions:
     units: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "of each target, for those who are given the model (default: what is in "
+            "help": "unit of each target, for those who get the model (default: what is in "
             "brackets at the end of its name)"
         },
     )
     encoding: str | None = field(
         default=None,
         metadata={
-            "help": "of a text table, as Python names it: latin-1, cp1252 ... (default: UTF-8, or "
-            "what its first bytes say)"
+            "help": "encoding of a text table, as Python names it: latin-1, cp1252 ... "
+            "(default: UTF-8, or what its first bytes say)"
         },
     )
     separator: str | None = field(
         default=None,
         metadata={
-            "help": "of the cells of a text table: one character, or 'tab' (default: found in its "
-            "header)"
+            "help": "separator of the cells of a text table: one character, or 'tab' (default: "
+            "found in its header)"
         },
     )
     decimal: Literal[".", ","] | None = field(
@@ -167,7 +167,7 @@ class TableOptions:
         metadata={"help": "decimal mark of numbers (default: found in their columns)"},
     )
     sheet: str | None = field(
-        default=None, metadata={"help": "of an Excel file that has several with something in them"}
+        default=None, metadata={"help": "sheet of an Excel file, if several hold something"}
     )
     layout: str | None = field(
         default=None,
@@ -219,7 +219,7 @@ class SplitOptions:
     )
     fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
     split_seed: int | None = field(
-        default=None, metadata={"help": "of the splits (default: that of --seed)"}
+        default=None, metadata={"help": "seed of the splits (default: --seed)"}
     )
 
 

@@ -341,8 +341,8 @@ def check_options(options: TableOptions) -> None:
     taken = [name for name in options.target_columns if name in written]
     if taken:
         raise InputError(
-            f"--target-columns: {taken[0]!r} is what a column of the predictions is called: give "
-            "the target another name in the table"
+            f"--target-columns: the predictions have a column {taken[0]!r} of their own: give the "
+            "target another name in the table"
         )
 
 
@@ -414,8 +414,7 @@ def _weighted_by_opinions(table: ImageTable, opinions: Opinions) -> ImageTable:
     errors = standard_errors(table.source, opinions)
     if table.weights is not None:
         warnings.warn(
-            "the rows have the weights of --weight-column, and not those of how much the observers "
-            "agree",
+            "the rows are weighed by --weight-column, and not by how much the observers agree",
             InputWarning,
             stacklevel=3,
         )

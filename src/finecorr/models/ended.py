@@ -16,10 +16,10 @@ def stopped_by(error: RuntimeError) -> Stopped | None:
         return None
     if "shared memory" in said or "shm" in said:
         return Stopped(
-            "a process of --loading-workers was killed, as there is too little shared memory: give "
+            "a process of --loading-workers was killed: there is too little shared memory. Give "
             "the machine, or its container, more (--shm-size), or use --loading-workers 0"
         )
     return Stopped(
-        "a process of --loading-workers was killed, as where memory runs out: use fewer, or a "
-        "lower --cache-mb"
+        "a process of --loading-workers was killed, perhaps because memory ran out: use fewer, or "
+        "a lower --cache-mb"
     )

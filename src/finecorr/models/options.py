@@ -101,7 +101,7 @@ class TrainingOptions:
     learning_rate: float = field(
         default=1e-3, metadata={"help": "peak of the one-cycle schedule of AdamW"}
     )
-    weight_decay: float = field(default=1e-2, metadata={"help": "of AdamW"})
+    weight_decay: float = field(default=1e-2, metadata={"help": "weight decay of AdamW"})
     average: float = field(
         default=0.05,
         metadata={"help": "share of the training over which weights are averaged; 0 for none"},
@@ -114,7 +114,8 @@ class TrainingOptions:
         },
     )
     seed: int = field(
-        default=0, metadata={"help": "of splits, weights, order, augmentation and replaced labels"}
+        default=0,
+        metadata={"help": "seed of splits, weights, order, augmentation and replaced labels"},
     )
     precision: str = field(
         default="auto",
@@ -183,7 +184,7 @@ class TrainingOptions:
             raise InputError(f"--dropout must be in [0, 1), not {self.dropout}")
         if self.dropout and not self.hidden:
             raise InputError(
-                "--dropout is of the layers of --hidden, and there are none: give --dropout 0, too"
+                "--dropout is for the layers of --hidden, and there are none: give --dropout 0, too"
             )
         if self.frozen and self.weights == "none" and not networks.is_own(self.network):
             raise InputError(
@@ -191,7 +192,9 @@ class TrainingOptions:
                 "--weights pretrained, or a file"
             )
         if self.frozen and self.frozen_epochs:
-            raise InputError("--frozen is throughout, and --frozen-epochs at the start: give one")
+            raise InputError(
+                "--frozen freezes the network in all epochs, --frozen-epochs in the first: give one"
+            )
         if not 0 <= self.average < 1:
             raise InputError(f"--average must be in [0, 1), not {self.average}")
         if not 0 <= self.weight_decay < float("inf"):

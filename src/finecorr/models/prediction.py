@@ -48,8 +48,8 @@ def predict(
     rows, predictions = _means(dataset.rows[outputs.indices[whole]], outputs.predictions[whole])
     if not np.isfinite(predictions).all():
         raise InputError(
-            f"the model predicts what is no finite number for {(~np.isfinite(predictions)).sum()} "
-            "labels: its weights are damaged, or it diverged in its training"
+            f"{(~np.isfinite(predictions)).sum()} predictions are not finite numbers: the weights "
+            "of the model are damaged, or its training diverged"
         )
     return rows, predictions
 

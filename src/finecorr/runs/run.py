@@ -160,8 +160,8 @@ def _check_tested(table: ImageTable, tested: NDArray[np.intp]) -> None:
         known = values[np.isfinite(values)]
         if len(known) < MIN_LABELS or known.min() == known.max():
             raise Stopped(
-                f"{table.source}: of the test split, whose images cannot be read, {len(known)} "
-                f"labels of {name!r} are left: too few to evaluate it"
+                f"{table.source}: images of the test split cannot be read, and {len(known)} labels "
+                f"of {name!r} are left in it: too few to evaluate it"
             )
 
 

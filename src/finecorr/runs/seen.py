@@ -70,9 +70,9 @@ def seen_by(
         return np.asarray(seen | known)
     if (named & ~seen).any():
         warnings.warn(
-            f"{(named & ~seen).sum()} rows have images or subjects with the names of those that "
-            f"training has seen in {trained.image_root}; as {root} is another folder, they are "
-            "taken for others",
+            f"{(named & ~seen).sum()} rows have images or subjects of the same name as rows that "
+            f"training has seen in {trained.image_root}. They are taken for others, because {root} "
+            "is another folder",
             InputWarning,
             stacklevel=2,
         )

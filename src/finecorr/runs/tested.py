@@ -111,8 +111,8 @@ def _note_undefined(within: str, metrics: list[pd.DataFrame]) -> None:
     found = pd.concat(metrics).set_index("metric")["value"].loc[[*WITHIN_MEASURES]]
     if found.isna().any():
         warnings.warn(
-            f"--within {within}: no group has two images whose labels and predictions differ, so "
-            "that there is no correlation within them",
+            f"--within {within}: there is no correlation within the groups, because none has two "
+            "images whose labels and predictions differ",
             InputWarning,
             stacklevel=3,
         )

@@ -170,7 +170,9 @@ def unlabelled(
         InputError: something else is missing or wrong.
     """
     if by_subject and columns.group_column is None and columns.group_pattern is None:
-        raise InputError("--predict-per subject: who is it? Say --group-column or --group-pattern")
+        raise InputError(
+            "--predict-per subject: which subject? Give --group-column or --group-pattern"
+        )
     of_columns = columns.feature_columns is not None
     if of_columns and frame is None and (columns.table.is_dir() or is_image(columns.table)):
         raise InputError(

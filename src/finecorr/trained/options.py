@@ -22,7 +22,8 @@ class PredictionOptions:
     pixel_size: float | Literal["file"] | None = field(
         default=None,
         metadata={
-            "help": "of all images, where no column has it; 'file' for what their files say, in mm"
+            "help": "side of a pixel of all images, if no column has it; 'file' for what their "
+            "files say, in mm"
         },
     )
     predict_per: Per = field(

@@ -94,7 +94,8 @@ class Predictor:
             return []
         if self._several:
             raise InputError(
-                "--interval is by the errors of one model without --tta: leave out one of these"
+                "--interval knows the errors of one model without --tta: leave out --tta and "
+                "--ensemble, or --interval"
             )
         validation = self._bundle.validation
         by_row = self._options.predict_per == "row"

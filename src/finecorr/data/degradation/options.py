@@ -41,7 +41,7 @@ class DegradationOptions:
         default=MAX_MEGAPIXELS,
         metadata={"help": "million pixels of the largest image that is read"},
     )
-    seed: int = field(default=0, metadata={"help": "of what is drawn for each version"})
+    seed: int = field(default=0, metadata={"help": "seed of what is drawn for each version"})
     overwrite: bool = field(
         default=False, metadata={"help": "replace the degraded images that are in the folder"}
     )
