@@ -140,7 +140,7 @@ def write_page(
         )
     report = Report(
         title,
-        pd.DataFrame({"image": shown_as(table), **table.cases}),
+        pd.DataFrame({"image": table.shown, **table.cases}),
         targets,
         ()
         if table.features is not None
@@ -187,15 +187,6 @@ def seen(table: ImageTable, images: ImageOptions) -> str:
     if table.features is None:
         return images.description
     return f"{len(table.features.names)} columns: {listed(table.features.names)}"
-
-
-def shown_as(table: ImageTable) -> list[str]:
-    """What a person sees of each row: the name of its image, or its number and features."""
-    if table.features is None:
-        return table.names
-    return [
-        f"{name}: {text}" for name, text in zip(table.names, table.features.texts(), strict=True)
-    ]
 
 
 def described(table: ImageTable) -> str:
