@@ -107,11 +107,7 @@ def test_an_evaluation_is_of_the_rows_that_were_not_seen(
     out = tmp_path / "other"
     assert main(["evaluate", str(trained), str(tmp_path / "more.csv"), "--out", str(out)]) == 0
     assert len(pd.read_csv(out / "predictions.csv")) == 30 + 30
-    assert "<b>" in (out / "report.html").read_text() or (out / "report.html").stat().st_size > 0
-    assert (
-        "row 2: age" in (out / "report.html").read_text()
-        or "sex f" in (out / "report.html").read_text()
-    )
+    assert "row 2: age " in (out / "report.html").read_text()
 
 
 def test_what_is_unlike_the_training_is_said(trained: Path) -> None:
@@ -251,9 +247,8 @@ def test_what_a_check_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     flags[1 : 1 + 6] = COLUMNS
     assert main(["check", str(tmp_path / "table.csv"), *flags]) == 0
     found = pd.read_csv(tmp_path / "check" / "check.csv")
-    (same,) = found[found["kind"] == "the same features in two splits"].to_dict("records")
-    assert same["row"] == 6
-    assert "the features of row 2 in train" in same["what"]
+    same = found[found["kind"] == "the same features in two splits"].set_index("row")["what"]
+    assert "the features of row 2 in train" in same[6]
     rows.assign(name=[f"p{i}" for i in range(100)]).to_csv(tmp_path / "named.csv", index=False)
     flags = ["--feature-columns", "age", "name", "--target-columns", "y"]
     assert main(["check", str(tmp_path / "named.csv"), *flags]) == 2
@@ -278,8 +273,10 @@ def data() -> Path:
         ),
         (
             "gb1/fitness.csv",
-            ["--feature-columns", *(f"site{site}" for site in (39, 40, 41, 54))]
-            + ["--target-columns", "fitness", "--epochs", "4"],
+            [
+                *("--feature-columns", "site39", "site40", "site41", "site54"),
+                *("--target-columns", "fitness", "--epochs", "4"),
+            ],
             0.85,
         ),
     ],

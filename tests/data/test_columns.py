@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,7 @@ def _reference(train: list[float], x: float) -> list[float]:
     edges = edges if len(edges) > 2 else []
     value = x if x == x else mean
     found = [(value - mean) / std]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         found.append(min(max((value - low) / (high - low), 0), 1))
     return found + ([float(x != x)] if len(known) < len(train) else [])
 
@@ -189,5 +190,5 @@ def test_equal_rows_have_equal_fingerprints() -> None:
     ],
 )
 def test_an_encoding_that_cannot_be(columns: tuple[Number | Category, ...]) -> None:
-    with pytest.raises(ValueError, match="its column|feature columns"):
+    with pytest.raises(ValueError, match=r"its column|feature columns"):
         Encoding(columns).check()
