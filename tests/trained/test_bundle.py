@@ -24,11 +24,12 @@ from torch import Tensor
 
 from conftest import SMALL_FLAGS
 from finecorr.cli import main
+from finecorr.data.encoding import Category, Encoding, Number
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.conformal import Validation, calibration
 from finecorr.models.novelty import novelty_of
-from finecorr.models.regressor import Architecture, Regressor
+from finecorr.models.regressor import NO_IMAGE, Architecture, Regressor
 from finecorr.trained import bundle
 from finecorr.trained.provenance import Measure, Provenance
 
@@ -102,6 +103,72 @@ def test_what_is_saved_is_loaded(model: bundle.Bundle, file: Path) -> None:
     assert loaded.novelty is not None
     assert model.novelty is not None
     assert torch.equal(loaded.novelty(features), model.novelty(features))
+
+
+@pytest.fixture(scope="module")
+def of_columns() -> bundle.Bundle:
+    """A model of a table without images."""
+    torch.manual_seed(0)
+    encoding = Encoding(
+        (
+            Number("age", 50.0, 9.5, (20.0, 51.5, 80.0), missing=True),
+            Number("always 1", 1.0, 0.0, (), missing=False),
+            Category("sex", ("", "f", "m")),
+        )
+    )
+    regressor = Regressor(Architecture("mlp", encoding.width, NO_IMAGE, 1, hidden=(8, 4)))
+    table = TableOptions(
+        Path("/data/table.csv"), feature_columns=encoding.names, category_columns=("sex",)
+    )
+    return bundle.Bundle(regressor.eval(), table, ImageOptions(), encoding=encoding)
+
+
+@pytest.fixture(scope="module")
+def file_of_columns(of_columns: bundle.Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("columns")
+    bundle.save(of_columns, folder)
+    return folder / bundle.FILE
+
+
+def test_an_encoding_is_saved_as_json(of_columns: bundle.Bundle, file_of_columns: Path) -> None:
+    said, _ = _parts(file_of_columns)
+    assert said["encoding"]["columns"][2] == {"name": "sex", "values": ["", "f", "m"]}
+    loaded = bundle.load(file_of_columns)
+    assert loaded.encoding == of_columns.encoding
+    assert loaded.sees == of_columns.sees == "3 columns, as 8 numbers"
+    rows = torch.rand(5, 8)
+    assert torch.equal(loaded.regressor(rows), of_columns.regressor(rows))
+
+
+ENCODINGS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+    "none": (("encoding",), None, "its encoding, columns and network do not fit together"),
+    "a network of images": (("architecture", "network"), "resnet18", "do not fit together"),
+    "images in the place of columns": (("columns", "feature_columns"), None, "--category-columns"),
+    "other columns": (("encoding", "columns", 0, "name"), "b", "do not fit together"),
+    "another order": (("columns", "feature_columns"), ["sex", "age", "always 1"], "do not fit"),
+    "a wider one": (("encoding", "columns", 2, "values"), ["", "f", "m", "x"], "do not fit"),
+    "categories that are numbers": (("columns", "category_columns"), ["age"], "in the place of"),
+    "a negative deviation": (("encoding", "columns", 0, "std"), -1.0, "no mean and deviation"),
+    "edges that fall": (("encoding", "columns", 0, "edges"), [3.0, 2.0, 1.0], "do not ascend"),
+    "a category twice": (("encoding", "columns", 2, "values"), ["", "f", "f"], "or one twice"),
+    "a category of a number": (
+        ("encoding", "columns", 2, "values"),
+        ["", "f", 3],
+        "its values is 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_an_encoding_that_is_none(name: str, file_of_columns: Path, tmp_path: Path) -> None:
+    where, value, words = ENCODINGS[name]
+    said, weights = _parts(file_of_columns)
+    _at(said, *where)(value)
+    path = tmp_path / bundle.FILE
+    path.write_bytes(to_bytes(weights, {KEY: json.dumps(said)}))
+    message = _refused(path)
+    assert " is damaged: " in message
+    assert words in message
 
 
 # A real run
@@ -296,8 +363,8 @@ def test_files_of_something_else(
     assert "is no model of finecorr" in _refused(path, capsys)
     path.write_bytes(to_bytes({"weights": torch.zeros(2)}, {"format": "pt"}))
     assert "is no model of finecorr" in _refused(path)
-    before = "is in the format finecorr-3, not finecorr-5: train it again, or use the finecorr"
-    assert before in _refused(changed(key="finecorr-3"), capsys)
+    before = "is in the format finecorr-4, not finecorr-5: train it again, or use the finecorr"
+    assert before in _refused(changed(key="finecorr-4"), capsys)
 
 
 def _at(said: dict[str, Any], *path: Any) -> Callable[[Any], None]:
@@ -564,9 +631,12 @@ JSON = st.recursive(
 @settings(max_examples=400)
 @given(data=st.data())
 def test_any_value_in_the_place_of_any_other(
-    file: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    file: Path,
+    file_of_columns: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    data: st.DataObject,
 ) -> None:
-    said, weights = _parts(file)
+    said, weights = _parts(data.draw(st.sampled_from([file, file_of_columns])))
     where = data.draw(st.sampled_from(list(_leaves(said))))
     _at(said, *where)(data.draw(JSON))
     path = tmp_path_factory.getbasetemp() / "anything.safetensors"

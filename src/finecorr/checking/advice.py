@@ -70,6 +70,17 @@ def give_advice(
     return Section("Advice", [*lines, *more], [*found, *of_shapes])
 
 
+def advise_on_columns(
+    table: ImageTable, splits: NDArray[np.str_] | None, training: TrainingOptions
+) -> Section:
+    """The same of a table of feature columns."""
+    if splits is None:
+        return Section("Advice", [])
+    return Section(
+        "Advice", [], [*_steps(table, splits, training), *_intervals(table, splits, training)]
+    )
+
+
 def _steps(table: ImageTable, splits: NDArray[np.str_], training: TrainingOptions) -> list[Finding]:
     rows = (splits == "train") & table.labelled
     images, step = int(rows.sum()), training.step_size
@@ -79,18 +90,19 @@ def _steps(table: ImageTable, splits: NDArray[np.str_], training: TrainingOption
         remedy = f"--batch-size {smaller} or " if smaller >= _POPULATION else ""
         steps = some(max(images // step, 1), "step")
         what = (
-            f"{step} images in a step make {steps} an epoch of {some(images, 'image')}: give "
+            f"{step} {table.kind} in a step make {steps} an epoch of {images} {table.kind}: give "
             f"{remedy}more --epochs"
         )
         found.append(Finding("few steps", what))
     elif step < _POPULATION:
         what = (
-            f"the correlation of {step} images is mostly chance: --population 64 takes it over more"
+            f"the correlation of {step} {table.kind} is mostly chance: --population 64 takes it "
+            "over more"
         )
         found.append(Finding("small population", what))
     if images < _SMALL:
         what = (
-            f"{some(images, 'image')} to train on: one split says little; finecorr compare "
+            f"{images} {table.kind} to train on: one split says little; finecorr compare "
             "--folds 5 tests on all of them"
         )
         found.append(Finding("small table", what))

@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import finecorr
 from finecorr.checking.decoding import Frame, thumbnail_source
 from finecorr.checking.files import Read
@@ -115,7 +117,7 @@ def _card(table: ImageTable, finding: Finding, thumbnails: _Thumbnails) -> dict[
             if (source := thumbnails(case)) is not None
         ],
         "row": int(table.rows[cases[0]]),
-        "image": table.names[cases[0]],
+        "image": table.take(np.array(cases[:1])).shown[0],
         "group": _subject(table, cases[0]),
         "what": finding.what,
     }
@@ -124,6 +126,8 @@ def _card(table: ImageTable, finding: Finding, thumbnails: _Thumbnails) -> dict[
 def _subject(table: ImageTable, case: int) -> str | None:
     """None where each file is its own."""
     name = str(table.groups[case])
+    if table.features is not None:
+        return None if name == table.names[case] else name
     return None if name == os.path.realpath(table.images[case][0]) else name
 
 

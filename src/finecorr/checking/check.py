@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from finecorr.checking.advice import give_advice
+from finecorr.checking.advice import advise_on_columns, give_advice
 from finecorr.checking.browser import write_page
+from finecorr.checking.columns import look_at_columns
 from finecorr.checking.duplicates import look_at_duplicates
-from finecorr.checking.files import read_files
+from finecorr.checking.files import Read, read_files
 from finecorr.checking.findings import Finding, Section
 from finecorr.checking.intensities import look_at_intensities
 from finecorr.checking.labels import look_at_labels
@@ -18,7 +19,7 @@ from finecorr.checking.options import CheckOptions
 from finecorr.checking.splits import look_at_splits
 from finecorr.checking.subjects import look_at_subjects
 from finecorr.checking.text import refusal_text, text_of
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.records import write_record
 from finecorr.data.table import ImageTable, read_table
 from finecorr.files import check_folder
@@ -37,12 +38,13 @@ class Check:
 
     @property
     def findings(self) -> pd.DataFrame:
-        """`kind`, `row`, `image` and `group`, which are empty for what is of the whole, and
-        `what`."""
-        return pd.DataFrame(
+        """`kind`, `row`, `image` (where there are some) and `group`, which are empty for what is of
+        the whole, and `what`."""
+        found = pd.DataFrame(
             [self._row(finding) for section in self.sections for finding in section.findings],
             columns=["kind", "row", "image", "group", "what"],
         ).astype({"row": "Int64"})
+        return found if self.table.features is None else found.drop(columns="image")
 
     @property
     def refused(self) -> str | None:
@@ -76,22 +78,31 @@ def check(
     """
     for part in (image_options, training_options, options):
         part.check()
+    training_options.check_input(table_options, image_options, AugmentationOptions())
     if options.out is not None:
         check_folder(options.out)
     faults: list[str] = []
     table = read_table(table_options.absolute(), found=faults)
-    read, files = read_files(table, faults, image_options, options.decode)
     splits, of_splits = look_at_splits(table, options, training_options.seed)
-    pretrained = training_options.weights != "none"
-    sections = [
-        files,
-        look_at_intensities(read, image_options, pretrained),
-        *(look_at_labels(table, target) for target in range(len(table.target_columns))),
-        look_at_subjects(table, table_options),
-        look_at_duplicates(table, read, splits),
-        of_splits,
-        give_advice(table, read, splits, table_options, image_options, training_options),
-    ]
+    labels = [look_at_labels(table, target) for target in range(len(table.target_columns))]
+    subjects = look_at_subjects(table, table_options)
+    if table.features is not None:
+        read = Read({}, [], [], [])
+        columns = look_at_columns(table, faults, splits)
+        advice = advise_on_columns(table, splits, training_options)
+        sections = [columns, *labels, subjects, of_splits, advice]
+    else:
+        read, files = read_files(table, faults, image_options, options.decode)
+        pretrained = training_options.weights != "none"
+        sections = [
+            files,
+            look_at_intensities(read, image_options, pretrained),
+            *labels,
+            subjects,
+            look_at_duplicates(table, read, splits),
+            of_splits,
+            give_advice(table, read, splits, table_options, image_options, training_options),
+        ]
     found = Check(table, sections)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

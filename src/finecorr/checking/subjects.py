@@ -40,9 +40,10 @@ def look_at_subjects(table: ImageTable, options: TableOptions) -> Section:
         lines.append(f"largest: {', '.join(largest)}")
     found = []
     if options.group_column is None and options.group_pattern is None:
-        named = [paths[0] for paths in table.images if paths[0].is_file()]
+        named = [paths[0] for paths in table.images if paths and paths[0].is_file()]
         pattern = suggested_pattern([path.name for path in named])
-        lines.append("each image is its own subject, as no flag names another")
+        each = table.kind[:-1]
+        lines.append(f"each {each} is its own subject, as no flag names another")
         if pattern is not None:
             found.append(Finding("subjects in names", _suggestion(named, pattern)))
     else:

@@ -40,7 +40,8 @@ def place_of(table: ImageTable, finding: Finding) -> str:
     """Where it is."""
     if finding.case is None:
         return ""
-    return f"row {table.rows[finding.case]}, {spelled(table.names[finding.case])}"
+    row = f"row {table.rows[finding.case]}"
+    return row if table.features else f"{row}, {spelled(table.names[finding.case])}"
 
 
 def bars(histogram: Histogram) -> str:

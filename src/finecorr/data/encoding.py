@@ -33,7 +33,7 @@ _EXAMPLES = 3
 class Number:
     """A column of numbers: `(x - mean) / std`, and how far `x` is through each of the bins between
     `edges`, from 0 to 1 (piecewise linear encoding: Y. Gorishniy et al., "On embeddings for
-    numerical features in tabular deep learning", 2022). A missing one is 0 in all."""
+    numerical features in tabular deep learning", 2022). A missing one is the mean."""
 
     name: str
     mean: float
@@ -52,19 +52,20 @@ class Number:
         """Raises ValueError if it cannot be."""
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std >= 0):
             raise ValueError(f"its column {spelled(self.name)} has no mean and deviation")
-        steps = np.diff(self.edges)
-        if len(self.edges) in (1, 2) or not (np.isfinite(steps) & (steps > 0)).all():
+        ascend = all(low < high for low, high in pairwise(self.edges))
+        if len(self.edges) in (1, 2) or not (ascend and all(map(math.isfinite, self.edges))):
             raise ValueError(f"its column {spelled(self.name)} has edges that do not ascend")
 
     def encode(self, values: NDArray[np.float64], into: NDArray[np.float32]) -> None:
         """Writes the inputs `(n, width)`."""
-        known = np.isfinite(values)
+        missing = np.isnan(values)
+        values = np.where(missing, self.mean, values)
         if self.std > 0:
-            into[:, 0] = np.where(known, (values - self.mean) / self.std, 0)
+            into[:, 0] = (values - self.mean) / self.std
         for place, (low, high) in enumerate(pairwise(self.edges), 1):
-            into[:, place] = np.where(known, ((values - low) / (high - low)).clip(0, 1), 0)
+            into[:, place] = ((values - low) / (high - low)).clip(0, 1)
         if self.missing:
-            into[:, -1] = ~known
+            into[:, -1] = missing
 
     def strange(self, values: NDArray[np.float64]) -> NDArray[np.bool_]:
         """`(n,)`: where it is missing, which it never was in the training."""

@@ -89,6 +89,14 @@ class ImageTable:
         return {"row": self.rows, **images, "group": self.groups}
 
     @property
+    def shown(self) -> list[str]:
+        """What a person sees of each row: the name of its image, or its number and features."""
+        if self.features is None:
+            return self.names
+        texts = self.features.texts()
+        return [f"{name}: {text}" for name, text in zip(self.names, texts, strict=True)]
+
+    @property
     def kind(self) -> str:
         """What its rows are."""
         return "images" if self.features is None else "rows"

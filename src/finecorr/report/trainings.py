@@ -114,7 +114,7 @@ def write_page(
         targets.append(_target(table, i, models, results[column], outliers))
     report = Report(
         title,
-        pd.DataFrame({"image": shown_as(table), **table.cases}),
+        pd.DataFrame({"image": table.shown, **table.cases}),
         targets,
         ()
         if table.features is not None
@@ -195,15 +195,6 @@ def seen(table: ImageTable, images: ImageOptions) -> str:
     if table.features is None:
         return images.description
     return f"{len(table.features.names)} columns: {listed(table.features.names)}"
-
-
-def shown_as(table: ImageTable) -> list[str]:
-    """What a person sees of each row: the name of its image, or its number and features."""
-    if table.features is None:
-        return table.names
-    return [
-        f"{name}: {text}" for name, text in zip(table.names, table.features.texts(), strict=True)
-    ]
 
 
 def described(table: ImageTable) -> str:
