@@ -25,8 +25,8 @@ from playwright.sync_api import Browser
 from chromium import launched, wait
 from finecorr.data.phantom import phantom
 from finecorr.evaluation.agreement import agreement
-from finecorr.evaluation.report.page import Model, Report, Target, write_report
-from finecorr.evaluation.report.thumbnails import SIDE, thumbnail
+from finecorr.report.page import Model, Report, Target, write_report
+from finecorr.report.thumbnails import SIDE, thumbnail
 
 WIDTH = 1400
 HEIGHTS = (1000, 2000)

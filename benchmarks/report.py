@@ -24,9 +24,9 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from scipy import stats
 
-from finecorr.evaluation.comparison import holm
-from finecorr.evaluation.report.verdict import p_text
+from finecorr.evaluation.paired import holm
 from finecorr.files import replacing
+from finecorr.report.verdict import p_text
 from results import ALIKE, MEDIAN, METRICS, RANKED, REFERENCE, SECOND_TABLE, TASKS
 
 MATRICES = {

@@ -38,9 +38,9 @@ from finecorr.comparison.summary import measure_each, shared_trainings, summaris
 from finecorr.config import CONFIG
 from finecorr.data.phantom import write_phantoms
 from finecorr.data.presets import PRESETS
-from finecorr.evaluation.report.verdict import LOWER_IS_BETTER
 from finecorr.files import replacing
 from finecorr.models import outliers
+from finecorr.report.verdict import LOWER_IS_BETTER
 from finecorr.trained import bundle
 
 REFERENCE = "fine_grained"

@@ -32,7 +32,7 @@ from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.splits import split_rows
 from finecorr.data.table import ImageTable, read_table
 from finecorr.run_options import RunOptions
-from finecorr.runs import _contents
+from finecorr.runs.same import contents
 
 KINDS = {"png": (68, 96), "jpg": (768, 1024)}
 """Height and width of a small image and of a photograph."""
@@ -88,7 +88,7 @@ def line(rows: int, files: int, kind: str, decoded: bool) -> None:
         table_cost = measured(lambda: found.append(read_table(TableOptions(path))))
         (table,) = found
         split_cost = measured(lambda: split_rows(table, RunOptions(out=Path(name)), 0))
-        measured(lambda: _contents(table, "none"))
+        measured(lambda: contents(table, "none"))
         options = ImageOptions(image_size=(64, 96), cache_mb=10**6 if decoded else 0)
         seen: list[Images] = []
         image_cost = measured(lambda: seen.append(Images(table, options)))

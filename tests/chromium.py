@@ -47,7 +47,7 @@ def wait(page: Page, condition: str) -> None:
 
     Playwright's `wait_for_function` is forbidden by the security policy of the page.
     """
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while not page.evaluate(condition):
         assert time.monotonic() < until, f"in vain: {condition}"
         settle(page)

@@ -40,18 +40,19 @@ MAY_IMPORT = {
     "models": {"data", "losses", "pieces", "functional", *ANYBODY},
     "plain": ANYBODY,
     "tasks": ANYBODY,
+    "help": set(),
     "run_options": {"data", *ANYBODY},
-    "config": {"data", *ANYBODY},
+    "config": {"plain", "data", *ANYBODY},
     "trained": {"plain", "models", "data", *ANYBODY},
-    "pages": {"evaluation", "models", "data", *ANYBODY},
-    "checking": _BELOW,
-    "runs": {"config", "run_options", "trained", *_BELOW},
+    "report": _BELOW,
+    "checking": {"report", *_BELOW},
+    "runs": {"config", "plain", "run_options", "trained", *_BELOW},
     "predicting": {"config", "trained", "models", "data", *ANYBODY},
-    "evaluating": {"config", "runs", "pages", "trained", *_BELOW},
-    "cross_tables": {"evaluating", "runs", "evaluation", "data", *ANYBODY},
-    "comparison": {"config", "plain", "runs", "run_options", "pages", "trained", *_BELOW},
-    "demo": {"comparison", "runs", "run_options", "pages", *_BELOW},
-    "flags": {"tasks", "run_options", "demo", "checking", "comparison", "trained", *_BELOW},
+    "evaluating": {"config", "runs", "report", "trained", *_BELOW},
+    "cross_tables": {"evaluating", "runs", "report", "data", *ANYBODY},
+    "comparison": {"config", "plain", "runs", "run_options", "report", "trained", *_BELOW},
+    "demo": {"comparison", "runs", "run_options", "report", *_BELOW},
+    "flags": {"help", "tasks", "run_options", "demo", "checking", "comparison", "trained", *_BELOW},
     "commands": {
         *(
             "flags",
@@ -63,7 +64,7 @@ MAY_IMPORT = {
             "predicting",
             "runs",
         ),
-        *("config", "trained", "pages", "losses", *_BELOW),
+        *("config", "trained", "report", "losses", *_BELOW),
     },
     "cli": {"flags", "tasks", "data", *ANYBODY},
     "api": {
@@ -196,7 +197,7 @@ def test_predicting_loads_nothing_that_trains_or_draws(
     shutil.copy(run / "config.yaml", tmp_path)
     loaded = _after("predict", str(tmp_path), "--out", str(tmp_path / "predictions.csv"))
     assert loaded & HEAVY <= PREDICTING
-    trains = {"runs", "pages", "data.module", "data.splits", "models.training", "evaluating"}
+    trains = {"runs", "report", "data.module", "data.splits", "models.training", "evaluating"}
     assert not loaded & {f"finecorr.{name}" for name in trains}
     assert not {name for name in loaded if name.startswith("finecorr.evaluation")}
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import PHANTOM_FLAGS
 from finecorr import losses
 from finecorr.cli import main
+from finecorr.flags import COMMANDS
 
 
 def _exit_code(arguments: list[str]) -> int:
@@ -188,10 +189,30 @@ def test_folds_count_for_more_than_the_split_of_a_preset(
     assert "split_column: mine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "degrade", "demo"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit_code([command, "--help"]) == 0
-    assert "--out" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: finecorr ")
+    assert "(type:" not in shown
+    assert "null" not in shown
+
+
+def test_help_has_the_flags_in_groups(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert _exit_code(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"\n{title}:\n") for title in ("the table", "the training")]
+    assert (
+        places[0] < shown.index("--target-columns [") < places[1] < shown.index("--epochs EPOCHS")
+    )
+    assert "(default: 136 192)" in shown
+    assert "weights of the best one; 0 for the weights at the end of --epochs (default: 0)" in (
+        " ".join(shown.split())
+    )
+    assert "\n  hc18: HC18, head circumference in mm" in shown
 
 
 def test_the_losses_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from conftest import SMALL_FLAGS
-from finecorr import runs
 from finecorr.cli import main
 from finecorr.files import half_moved
 from finecorr.models import training
 from finecorr.models.module import RegressionModule
 from finecorr.models.regressor import Regressor
+from finecorr.runs import folder as run_folder
+from finecorr.runs import run as run_module
 
 FLAGS = [*SMALL_FLAGS, "--epochs", "4", "--batch-size", "16"]
 FILES = ("model.safetensors", "metrics.csv", "predictions.csv", "outliers.csv", "splits.csv")
@@ -132,7 +133,7 @@ def test_before_it_can_be_resumed(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "_write_text", stop)
+    monkeypatch.setattr(run_module, "write_config", stop)
     flags = ["train", *phantom_flags, *FLAGS, "--out", str(tmp_path / "run")]
     assert main(flags) == 130
     monkeypatch.undo()
@@ -171,7 +172,7 @@ def test_as_a_batch_system_does_it(stop: int, phantom_flags: list[str], tmp_path
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(stop)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -239,7 +240,7 @@ def test_while_modules_are_loaded(
     try:
         assert any(line.endswith(f" {loaded}\n") for line in process.stderr)
         process.send_signal(stop)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130
@@ -271,7 +272,7 @@ def test_a_replaced_run_is_never_torn(
         assert len(moved) == most
         assert main(flags) == 2  # a run is there, and it is whole again
         assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == old
-    monkeypatch.setattr(runs, "_write_text", stopped)
+    monkeypatch.setattr(run_module, "write_config", stopped)
     assert main([*flags, "--overwrite"]) == 130
     monkeypatch.undo()
     assert main(flags) == 2  # of which the old run is a part
@@ -287,7 +288,7 @@ def test_what_has_replaced_a_run_is_not_lost(
     out = tmp_path / "run"
     flags = ["train", *phantom_flags, *FLAGS, "--out", str(out)]
     assert main([*flags, "--epochs", "1"]) == 0
-    monkeypatch.setattr(runs.shutil, "rmtree", stopped)  # type: ignore[attr-defined]
+    monkeypatch.setattr(run_folder.shutil, "rmtree", stopped)  # type: ignore[attr-defined]
     assert main([*flags, "--overwrite"]) == 130
     monkeypatch.undo()
     assert (out / ".replaced").exists()

@@ -229,7 +229,7 @@ def test_a_pipe_gets_the_rows(run: Path, data: Path, tmp_path: Path, flags: list
     reader.start()
     out = tmp_path / "out.csv"
     assert main(["predict", str(run), str(data), "--out", str(pipe), *flags]) == 0
-    reader.join(timeout=60)
+    reader.join(timeout=300)
     assert pipe.is_fifo()
     assert main(["predict", str(run), str(data), "--out", str(out), *flags]) == 0
     assert got[0] == out.read_bytes()
@@ -337,7 +337,7 @@ def test_a_process_that_is_interrupted_goes_on(
     code = (
         "import sys, time; from finecorr.data.partial import Partial; add = Partial.add\n"
         "def waiting(self, frame):\n"
-        "    if self.rows: time.sleep(60)\n"
+        "    if self.rows: time.sleep(600)\n"
         "    add(self, frame)\n"
         "Partial.add = waiting\n"
         "from finecorr.__main__ import main; sys.exit(main())"
@@ -349,13 +349,13 @@ def test_a_process_that_is_interrupted_goes_on(
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     left = tmp_path / "out.csv.partial"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not left.exists() or left.stat().st_size < 200:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "the same command goes on from here" in error
     assert "Traceback" not in error

@@ -23,8 +23,8 @@ from finecorr.errors import InputError
 from finecorr.evaluating import evaluate as evaluate_run
 from finecorr.flags import COMPARE_OPTIONS, TRAIN_OPTIONS, build, overrides
 from finecorr.models.options import TrainingOptions
-from finecorr.runs import Evaluation
-from finecorr.runs import train as train_run
+from finecorr.runs.run import train as train_run
+from finecorr.runs.tested import Evaluation
 from finecorr.trained.model import Model, load
 from finecorr.trained.options import PredictionOptions
 
@@ -36,7 +36,7 @@ class Run:
     """A training that is finished."""
 
     folder: Path
-    """With its files: see `finecorr.runs.train`."""
+    """With its files: see `finecorr.runs.run.train`."""
     evaluation: Evaluation
     """On its test split."""
 

@@ -1,8 +1,8 @@
-"""What a run was called with, as its folder has it."""
+"""What a run is called with, as its folder has it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import yaml
 
 from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
+from finecorr.files import replacing
+from finecorr.plain import plain
 
 CONFIG = "config.yaml"
 
@@ -43,3 +45,37 @@ def with_table(run: Path, columns: TableOptions) -> TableOptions:
     if not isinstance(table, str) or not isinstance(root, str):
         return columns
     return replace(columns, table=Path(table), image_root=Path(root))
+
+
+def config_of(table: TableOptions, *options: Any) -> dict[str, Any]:
+    """All options that decide what a run becomes, flat as the flags are.
+
+    Args:
+        table: where the images and their scores are.
+        options: the other dataclasses that `finecorr.runs.run.train` takes.
+    """
+    config: dict[str, Any] = {}
+    for part in (table.absolute(), *options):
+        config.update(asdict(part))
+    for name in ("out", "overwrite", "resume"):
+        del config[name]
+    if config["weights"] not in ("pretrained", "none"):
+        config["weights"] = str(Path(config["weights"]).absolute())
+    return {name: plain(value) for name, value in config.items()}
+
+
+def write_config(path: Path, config: dict[str, Any]) -> None:
+    """Writes what `finecorr train --config` reads."""
+    with replacing(path) as temporary:
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def differences(run: Path, config: dict[str, Any]) -> list[str]:
+    """The flags in which a run that is in a folder differs from one of that `config_of`."""
+    before = read_config(run)
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in config
+        if name != "tolerate" and config[name] != before.get(name)
+    ]

@@ -12,9 +12,9 @@ import pandas as pd
 from finecorr.data.records import write_record
 from finecorr.errors import InputError
 from finecorr.evaluating import EVALUATION, evaluate
-from finecorr.evaluation.report.verdict import interval_text, measure_text
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.runs import METRICS
+from finecorr.report.verdict import interval_text, measure_text
+from finecorr.runs.folder import METRICS
 
 TABLES = "tables.csv"
 SUMMARY = "tables.md"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,34 +13,26 @@ import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from finecorr import pages
 from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.frames import raise_faults
-from finecorr.data.names import BETWEEN, find_file, real_paths
 from finecorr.data.options import TableOptions
-from finecorr.data.records import read_record, write_record
-from finecorr.data.table import SPLITS as KNOWN_SPLITS
+from finecorr.data.records import write_record
 from finecorr.data.table import ImageTable, read_table
-from finecorr.errors import InputError, InputWarning
+from finecorr.errors import InputError
 from finecorr.evaluation.sureness import coverage, error_by_spread_correlation
 from finecorr.evaluation.within import correlation_within_groups
 from finecorr.files import all_or_none, check_folder, half_moved
-from finecorr.runs import (
-    BLAND_ALTMAN,
-    METRICS,
-    PREDICTIONS,
-    SCATTER,
-    SPLITS,
-    Evaluation,
-    evaluate_predictions,
-)
+from finecorr.report import trainings
+from finecorr.runs.folder import BLAND_ALTMAN, METRICS, PREDICTIONS, SCATTER
+from finecorr.runs.seen import seen_by
+from finecorr.runs.tested import Evaluation, evaluate_predictions
 from finecorr.trained import bundle
 from finecorr.trained.inputs import note_views, overridden, sized
 from finecorr.trained.options import PredictionOptions
 from finecorr.trained.predictor import Predictor, rows_of
 
 WITHIN_GROUPS = "within_groups.csv"
-_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, pages.REPORT)
+_EVALUATION = (METRICS, PREDICTIONS, SCATTER, BLAND_ALTMAN, WITHIN_GROUPS, trainings.REPORT)
 EVALUATION = {METRICS: _EVALUATION}
 """The files of an evaluation, by the last that is written: a folder that has it has all."""
 
@@ -88,28 +78,20 @@ def evaluate(
         raise InputError(f"{out} holds a run, whose own evaluation is there: choose another folder")
     if mapped is None:
         mapped = read_config(run).get("mapped") is True
-    models = [bundle.load(path) for path in (run, *ensemble)]
+    paths = (run, *ensemble)
+    models = [bundle.load(path) for path in paths]
     model, predictor = models[0], Predictor(models, options)
     trained = with_table(run, model.table)
     columns = overridden(trained, overrides)
     whole = read_table(columns)
-    seen = np.zeros(len(whole), dtype=np.bool_)
+    keep = whole.labelled.copy()
     if not all_rows:
-        for path, member in zip((run, *ensemble), models, strict=True):
-            seen |= _seen(path, whole, columns, with_table(path, member.table))
-    keep = whole.labelled & ~seen
+        for path, member in zip(paths, models, strict=True):
+            keep &= ~seen_by(path, whole, columns, with_table(path, member.table))
     left_out = int((whole.labelled & ~keep).sum())
     table = whole.take(np.flatnonzero(keep))
     table = sized(table, columns, options.pixel_size)
-    for column, labels in zip(
-        table.target_columns, np.isfinite(table.targets).sum(axis=0), strict=True
-    ):
-        if labels < 2:
-            raise InputError(
-                f"{columns.table}: {labels} labels of {column!r} are left after leaving out "
-                f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
-                "on those, too"
-            )
+    _check_left(table, left_out)
     values = _values(predictor, table)
     predictions = values.mean(axis=1)
     spread = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
@@ -127,6 +109,18 @@ def evaluate(
         made = (predictions, spread, evaluation)
         _write_page(folder, run, model, trained, whole, keep, *made, quality=mapped)
     return evaluation, left_out
+
+
+def _check_left(table: ImageTable, left_out: int) -> None:
+    """Raises InputError if too few labels are left."""
+    known = np.isfinite(table.targets).sum(axis=0)
+    for column, labels in zip(table.target_columns, known, strict=True):
+        if labels < 2:
+            raise InputError(
+                f"{table.source}: {labels} labels of {column!r} are left after leaving out "
+                f"{left_out} rows of subjects that training has seen; use --all-rows to evaluate "
+                "on those, too"
+            )
 
 
 def _values(predictor: Predictor, table: ImageTable) -> NDArray[np.float64]:
@@ -254,45 +248,6 @@ def _within_groups(
     return pd.concat(parts)
 
 
-def _seen(
-    run: Path, table: ImageTable, options: TableOptions, trained: TableOptions
-) -> NDArray[np.bool_]:
-    """`(n,)`: whether training or validation have seen the row's image, or its subject."""
-    if not (run / SPLITS).exists() or trained.image_root is None:
-        raise InputError(
-            f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
-        )
-    record = read_record(run / SPLITS, ["image", "group", "split"])
-    if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
-        raise InputError(
-            f"{run / SPLITS} is damaged: it does not say which rows are in which split"
-        )
-    record = record[record["split"] != "test"]
-    found = [
-        find_file(trained.image_root, name)
-        for names in record["image"]
-        for name in (names.split(BETWEEN) if len(trained.image_columns) > 1 else [names])
-    ]
-    seen_images = set(real_paths(path for path in found if path is not None).values())
-    files = real_paths(path for row in table.images for path in row)
-    seen = np.array([any(files[path] in seen_images for path in row) for row in table.images])
-    known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
-    named = known | np.isin(table.names, np.array(record["image"].to_list(), dtype=np.str_))
-    root = trained.image_root if options.image_root is None else options.image_root
-    # Under another root, a subject of the same name is somebody else.
-    if os.path.realpath(root) == os.path.realpath(trained.image_root):
-        return np.asarray(seen | known)
-    if (named & ~seen).any():
-        warnings.warn(
-            f"{(named & ~seen).sum()} rows have images or subjects of the same name as rows that "
-            f"training has seen in {trained.image_root}. They are taken for others, because {root} "
-            "is another folder",
-            InputWarning,
-            stacklevel=2,
-        )
-    return seen
-
-
 def _write_page(
     out: Path,
     run: Path,
@@ -311,27 +266,27 @@ def _write_page(
     loss = config.get("loss", run.resolve().name)
     if not isinstance(loss, str):
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
-    predictor = pages.Predictor(
+    predictor = trainings.Candidate(
         loss,
         _everywhere(predictions, evaluated),
         [run],
         None if spread is None else _everywhere(spread, evaluated),
     )
-    pages.write_page(
-        out / pages.REPORT,
+    trainings.write_page(
+        out / trainings.REPORT,
         f"{run.resolve().name} on {table.source.name}",
         table,
         model.images,
         [predictor],
         {
-            str(target): pages.Findings(
+            str(target): trainings.Result(
                 rows.assign(loss=loss, p=np.nan),
-                notes=[*pages.notes_on(evaluation.ceiling), *evaluation.notes[str(target)]],
+                notes=[*trainings.notes_on(evaluation.ceiling), *evaluation.notes[str(target)]],
             )
             for target, rows in evaluation.metrics.groupby("target", sort=False)
         },
         {
-            "Data": f"{pages.described(table)}; evaluated: {evaluated.sum()} images",
+            "Data": f"{trainings.described(table)}; evaluated: {evaluated.sum()} images",
             "Model": f"{run.resolve()}, trained on {trained.table}",
             "Network": f"{model.regressor.architecture.network} on {model.images.description}",
             "Configuration of the training": yaml.safe_dump(config, sort_keys=False).strip(),

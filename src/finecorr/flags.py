@@ -20,9 +20,10 @@ from finecorr.data.degradation.options import MEANING, DegradationOptions
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.presets import PRESETS
 from finecorr.errors import InputError
+from finecorr.help import HelpFormatter, listed
 from finecorr.models.options import TrainingOptions
 from finecorr.run_options import RunOptions
-from finecorr.tasks import explained
+from finecorr.tasks import TASKS
 from finecorr.trained.options import Format, PredictionOptions
 
 _OF_TRAININGS = (TableOptions, ImageOptions, AugmentationOptions, TrainingOptions)
@@ -45,14 +46,31 @@ _INHERITED = (
     "Flags that are not given are those of the training, but for --image-root where there is "
     "another table: it starts from that table's folder."
 )
-_PRESET = (
-    "--preset NAME DIR stands for the flags of a published data set in the folder DIR: "
-    f"{'; '.join(f'{name} ({preset.explanation})' for name, preset in PRESETS.items())}."
+_PRESETS = listed(
+    "--preset NAME DIR stands for the flags of a published data set that is in the folder DIR",
+    [(name, preset.explanation) for name, preset in PRESETS.items()],
 )
+_TASKS = listed(
+    "--task NAME stands for these flags, which others override",
+    [(name, f"{task.meaning}: {' '.join(task.flags())}") for name, task in TASKS.items()],
+)
+_TITLES: dict[type, str] = {
+    TableOptions: "the table",
+    ImageOptions: "what the network sees of an image",
+    AugmentationOptions: "how training images vary; 0 is none",
+    TrainingOptions: "the training",
+    RunOptions: "the splits and the run",
+    CheckOptions: "the splits and the check",
+    ComparisonOptions: "the comparison",
+    PredictionOptions: "the predictions",
+}
 
 
 class ArgumentParser(jsonargparse.ArgumentParser):
-    """With mistakes in a line."""
+    """With mistakes in a line, and a short --help."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, formatter_class=HelpFormatter, **settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         command = self.prog.replace(" [options]", "")
@@ -67,6 +85,7 @@ def _named(key: re.Match[str]) -> str:
 
 
 def _of_trainings(
+    usage: str,
     description: str,
     kinds: Sequence[type],
     *,
@@ -74,22 +93,37 @@ def _of_trainings(
     config: str = "YAML file of flags, as in a run's folder",
 ) -> ArgumentParser:
     """With the flags of these options, but for some, after `--config` and `--task`."""
-    parser = ArgumentParser(description=f"{description} {_PRESET}")
+    parser = ArgumentParser(usage=usage, description=description, epilog=f"{_TASKS}\n\n{_PRESETS}")
     parser.add_argument("--config", action="config", help=config)
-    _add_task(parser)
+    # For --help: it is replaced before the flags are read.
+    parser.add_argument(
+        "--task", type=str, default=SUPPRESS, help="flags that go together: see below"
+    )
     for kind in kinds:
-        for option in fields(kind):
-            if (kind, option.name) not in without:
-                _add(parser, kind, option)
+        _add_all(parser, kind, [o for o in fields(kind) if (kind, o.name) not in without])
     return parser
 
 
+def _add_all(parser: ArgumentParser, kind: type, options: Sequence[Field[Any]]) -> None:
+    """The flags of some options, under their title; the table is the positional argument."""
+    if not options:
+        return
+    group = parser.add_argument_group(_TITLES[kind])
+    for option in options:
+        _add(parser if option.name == "table" else group, kind, option)
+
+
 def _train() -> ArgumentParser:
-    return _of_trainings("Train a model on a table and evaluate it.", TRAIN_OPTIONS)
+    return _of_trainings(
+        "finecorr train TABLE --target-columns NAME ... --out FOLDER [flags]",
+        "Train a model on a table and evaluate it.",
+        TRAIN_OPTIONS,
+    )
 
 
 def _check() -> ArgumentParser:
     return _of_trainings(
+        "finecorr check TABLE --target-columns NAME ... [flags]",
         "Look at a table and its images before a training, and change nothing. The flags are those "
         "of train, so that its command can be checked word for word.",
         (*CHECK_OPTIONS, RunOptions),
@@ -99,10 +133,12 @@ def _check() -> ArgumentParser:
 
 def _evaluate() -> ArgumentParser:
     parser = ArgumentParser(
+        usage="finecorr evaluate RUN [TABLE ...] --out FOLDER [flags]",
         description="Evaluate a model on the rows of a table that its training has not seen, or of "
         "several tables, side by side; --preset may be given several times, too. "
         f"{_INHERITED} Another table or target does not inherit --score-columns, --sd-column and "
-        f"--observers, nor another table --within. {_PRESET}"
+        "--observers, nor another table --within.",
+        epilog=_PRESETS,
     )
     parser.add_argument("run", type=str, help="folder of a trained run")
     _add_overrides(
@@ -112,9 +148,8 @@ def _evaluate() -> ArgumentParser:
     _add_switch(parser, "all-rows", "also rows of subjects that training has seen")
     mapped = "also PLCC and RMSE after the logistic mapping (default: as the training)"
     _add_switch(parser, "mapped", mapped, default=None)
-    for option in fields(PredictionOptions):
-        if option.name != "pixel_size":
-            _add(parser, PredictionOptions, option)
+    asked = [option for option in fields(PredictionOptions) if option.name != "pixel_size"]
+    _add_all(parser, PredictionOptions, asked)
     _add_ensemble(parser)
     _add_switch(parser, "overwrite", "replace the evaluation that is in the folder")
     return parser
@@ -122,7 +157,9 @@ def _evaluate() -> ArgumentParser:
 
 def _predict() -> ArgumentParser:
     parser = ArgumentParser(
-        description=f"Predict for every row of a table or image of a folder. {_INHERITED} {_PRESET}"
+        usage="finecorr predict RUN [TABLE | FOLDER | IMAGE] --out FILE [flags]",
+        description=f"Predict for every row of a table or image of a folder. {_INHERITED}",
+        epilog=_PRESETS,
     )
     parser.add_argument("run", type=str, help="folder of a trained run, or its model's file")
     _add_overrides(
@@ -131,8 +168,7 @@ def _predict() -> ArgumentParser:
         [option for option in _OVERRIDABLE if option.name not in _EVALUATED],
     )
     parser.add_argument("--out", type=str, required=True, help="CSV file for the predictions")
-    for option in fields(PredictionOptions):
-        _add(parser, PredictionOptions, option)
+    _add_all(parser, PredictionOptions, fields(PredictionOptions))
     _add_ensemble(parser)
     _add_switch(parser, "overwrite", "replace the file")
     return parser
@@ -140,6 +176,7 @@ def _predict() -> ArgumentParser:
 
 def _compare() -> ArgumentParser:
     return _of_trainings(
+        "finecorr compare TABLE --target-columns NAME ... --out FOLDER [flags]",
         "Train several losses on the same splits of a table and compare them on the rows that each "
         "training has not seen. The same command goes on where it stopped.",
         COMPARE_OPTIONS,
@@ -239,8 +276,8 @@ def parser_of(called: str | None) -> ArgumentParser:
     return parser
 
 
-def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
-    """One field of a dataclass as a flag; the table is the positional argument."""
+def _add(parser: Any, cls: type, option: Field[Any]) -> None:
+    """One field of a dataclass as a flag of a parser, or of a group of one."""
     kind = get_type_hints(cls)[option.name]
     help_text = option.metadata["help"]
     if option.name == "table":
@@ -262,19 +299,11 @@ def _add(parser: ArgumentParser, cls: type, option: Field[Any]) -> None:
     parser.add_argument(_flag(option), **settings)
 
 
-def _add_switch(
-    parser: ArgumentParser, name: str, help_text: str, default: bool | None = False
-) -> None:
+def _add_switch(parser: Any, name: str, help_text: str, default: bool | None = False) -> None:
     """`--NAME`, and `--no-NAME`."""
     parser.add_argument(
         f"--{name}", action=ActionYesNo(no_prefix="no-"), default=default, help=help_text
     )
-
-
-def _add_task(parser: ArgumentParser) -> None:
-    """For --help: it is replaced before the flags are read."""
-    help_text = f"defaults of other flags: {explained()}"
-    parser.add_argument("--task", type=str, default=SUPPRESS, help=help_text.replace("%", "%%"))
 
 
 def _add_ensemble(parser: ArgumentParser) -> None:
@@ -307,15 +336,16 @@ def _add_overrides(
     tables: Literal["?", "*"] = "?",
 ) -> None:
     parser.add_argument("table", nargs=tables, type=str | None, default=None, help=table_help)
+    group = parser.add_argument_group(_TITLES[TableOptions])
     for option in overridable:
         kind, help_text = get_type_hints(TableOptions)[option.name], option.metadata["help"]
         if kind is bool:
-            _add_switch(parser, _flag(option)[2:], help_text, default=None)
+            _add_switch(group, _flag(option)[2:], help_text, default=None)
             continue
         settings = _argument_type(kind)
         if "nargs" not in settings:
             settings["type"] = settings["type"] | None
-        parser.add_argument(_flag(option), default=None, help=help_text, **settings)
+        group.add_argument(_flag(option), default=None, help=help_text, **settings)
 
 
 def _flag(option: Field[Any]) -> str:

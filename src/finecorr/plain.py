@@ -1,4 +1,4 @@
-"""Dataclasses from the values that JSON, YAML or a caller has of them."""
+"""Values as JSON and YAML have them, and dataclasses from these."""
 
 from __future__ import annotations
 
@@ -64,3 +64,10 @@ def value_of(name: str, kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and type(value) is kind:
         return value
     raise ValueError(f"its {name} is {spelled(repr(value))}")
+
+
+def plain(value: Any) -> Any:
+    """A field of a dataclass as JSON and YAML can hold it, without naming a class."""
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value

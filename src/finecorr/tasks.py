@@ -74,13 +74,6 @@ TASKS = {
 }
 
 
-def explained() -> str:
-    """What each task stands for, for --help."""
-    return "; ".join(
-        f"{name} ({task.meaning}) for {' '.join(task.flags())}" for name, task in TASKS.items()
-    )
-
-
 def expand_task(arguments: list[str], without: Collection[str] = ()) -> list[str]:
     """The arguments with `--task NAME` replaced by the flags that it stands for.
 

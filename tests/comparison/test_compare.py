@@ -292,7 +292,7 @@ def test_a_training_ends_with_its_comparison() -> None:
     assert parent.stdout.readline() == "started\n"
     parent.kill()
     # The pipe is open as long as one of them is there.
-    assert parent.communicate(timeout=60)[0] == ""
+    assert parent.communicate(timeout=300)[0] == ""
 
 
 def test_a_killed_training_says_so() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from finecorr.evaluation.bootstrap import agreement_with_intervals
-from finecorr.evaluation.comparison import compare
+from finecorr.evaluation.paired import compare
 from finecorr.evaluation.ranks import Array, Index
 from finecorr.evaluation.within import (
     CORRELATIONS,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pandas as pd
 
 from finecorr.checking.advice import give_advice
+from finecorr.checking.browser import write_page
 from finecorr.checking.duplicates import look_at_duplicates
 from finecorr.checking.files import read_files
 from finecorr.checking.findings import Finding, Section
 from finecorr.checking.intensities import look_at_intensities
 from finecorr.checking.labels import look_at_labels
 from finecorr.checking.options import CheckOptions
-from finecorr.checking.page import write_page
 from finecorr.checking.splits import look_at_splits
 from finecorr.checking.subjects import look_at_subjects
 from finecorr.checking.text import refusal_text, text_of

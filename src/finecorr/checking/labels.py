@@ -11,8 +11,8 @@ from scipy.stats import median_abs_deviation, skew
 
 from finecorr.checking.findings import Finding, Histogram, Section, some
 from finecorr.data.table import ImageTable
+from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.evaluation.observers import ceiling
-from finecorr.evaluation.suspects import SUSPICIOUS
 
 Array = NDArray[np.float64]
 

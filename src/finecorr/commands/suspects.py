@@ -9,9 +9,9 @@ from jsonargparse import Namespace
 from finecorr.comparison.compare import SUSPECTS
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.suspects import find_suspects
-from finecorr.evaluation.suspects import SUSPICIOUS
+from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.flags import CROSS_VALIDATION
-from finecorr.pages import REPORT
+from finecorr.report.trainings import REPORT
 
 _SHOWN = 20
 

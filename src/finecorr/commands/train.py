@@ -10,7 +10,7 @@ from finecorr.config import CONFIG
 from finecorr.errors import InputError, Interrupted, Stopped
 from finecorr.files import refusal
 from finecorr.flags import TRAIN_OPTIONS, build
-from finecorr.runs import train
+from finecorr.runs.run import train
 
 
 def run(options: Namespace) -> None:

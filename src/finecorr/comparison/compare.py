@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finecorr import pages
 from finecorr.comparison.execution import Executor, Failure, execute, log_of
 from finecorr.comparison.options import ComparisonOptions
-from finecorr.comparison.page import write_page
 from finecorr.comparison.plan import RUNS, Data, Run, plan, splitting
 from finecorr.comparison.processes import processes
+from finecorr.comparison.reported import write_page
 from finecorr.comparison.summary import (
     CRITERION,
     measure_each,
@@ -24,22 +23,20 @@ from finecorr.comparison.summary import (
     suspect_labels,
 )
 from finecorr.comparison.tables import ranking_text, table_text
+from finecorr.config import config_of, differences
 from finecorr.data.left_out import FILE as LEFT_OUT
 from finecorr.data.records import read_record, write_record
 from finecorr.data.splits import split_rows
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
-from finecorr.evaluation.report.verdict import verdict
 from finecorr.files import check_folder, remove_temporary, replacing
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import TrainingOptions
-from finecorr.runs import (
-    PREDICTIONS,
-    SPLITS,
-    check_same_table,
-    differences,
-    observers_ceiling,
-)
+from finecorr.report import trainings
+from finecorr.report.verdict import verdict
+from finecorr.runs.folder import PREDICTIONS, SPLITS
+from finecorr.runs.same import check_same_table
+from finecorr.runs.tested import observers_ceiling
 
 RESULTS = "results.csv"
 ALL_PREDICTIONS = "predictions.parquet"
@@ -54,7 +51,7 @@ RUN = ("loss", "fold", "seed")
 class Comparison:
     """What came out of the trainings that did not fail."""
 
-    findings: dict[str, pages.Findings]
+    findings: dict[str, trainings.Result]
     """For each target."""
     suspects: pd.DataFrame | None
     """As `finecorr.comparison.summary.suspect_labels` gives them; None where no loss weighs
@@ -113,14 +110,14 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     splits = splitting(options, data.table)
     value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
     tested = table.take(np.flatnonzero(np.isin(table.rows, predictions["row"])))
-    notes = [f"Each value is {value}.", *pages.notes_on(observers_ceiling(tested))]
+    notes = [f"Each value is {value}.", *trainings.notes_on(observers_ceiling(tested))]
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
         measured = measure_each(part, mapped=options.mapped)
         results.append(measured.assign(target=target)[[*RUN, "target", "metric", "value"]])
         metrics = summarise(part, mapped=options.mapped, average=splits.average)
         of_target = None if suspects is None else suspects[suspects["target"] == target]
-        findings[str(target)] = pages.Findings(
+        findings[str(target)] = trainings.Result(
             metrics, rank_losses(measured, splits.average), of_target, notes=notes
         )
     comparison = Comparison(findings, suspects, failures, table.within_column)
@@ -136,7 +133,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     with replacing(options.out / LATEX) as temporary:
         tables = [_latex(found) for found in findings.values()]
         temporary.write_text("\n".join(tables), encoding="utf-8")
-    write_page(options.out / pages.REPORT, table, finished, options, predictions, findings)
+    write_page(options.out / trainings.REPORT, table, finished, options, predictions, findings)
     return comparison
 
 
@@ -151,7 +148,7 @@ def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | 
     return None if chosen.empty else suspect_labels(chosen)
 
 
-def _section(target: str, found: pages.Findings) -> str:
+def _section(target: str, found: trainings.Result) -> str:
     said = verdict(found.metrics, CRITERION)
     parts = [f"## {target}", f"{said.headline} {said.explanation}"]
     parts += [*found.notes, table_text(found.metrics, "markdown")]
@@ -161,7 +158,7 @@ def _section(target: str, found: pages.Findings) -> str:
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _latex(found: pages.Findings) -> str:
+def _latex(found: trainings.Result) -> str:
     ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, 'latex')}"
     return f"{table_text(found.metrics, 'latex')}{ranks}"
 
@@ -189,7 +186,7 @@ def _check_unchanged(runs: Sequence[Run], out: Path) -> None:
         if run.started:
             data = run.data
             parts = (data.table, data.images, data.augmentation, run.training, run.options)
-            for flag in differences(*parts):
+            for flag in differences(run.folder, config_of(*parts)):
                 changed.setdefault(flag, []).append(run.name)
     if changed:
         flags = ", ".join(f"{flag} ({len(names)} runs)" for flag, names in changed.items())

@@ -16,14 +16,15 @@ from typing import Any, Protocol
 import torch
 from tqdm import tqdm
 
-from finecorr import runs
 from finecorr.comparison.plan import Run
+from finecorr.config import config_of, write_config
 from finecorr.data.table import read_table
 from finecorr.errors import InputError, Interrupted
 from finecorr.files import refusal
 from finecorr.models.frozen import frozen_features
 from finecorr.models.stopping import Held
 from finecorr.models.training import epochs_done, new_regressor
+from finecorr.runs.run import train as train_run
 
 LOG = "log.txt"
 _POLL_SECONDS = 0.5
@@ -134,7 +135,7 @@ def train(run: Run, threads: int) -> int:
         try:
             if run.training.processes > 1:
                 return _train_as_command(run, threads, *parts)
-            runs.train(*parts, features=run.features)
+            train_run(*parts, features=run.features)
         except InputError as error:
             print(f"error: {error}", file=sys.stderr)
             return _USER_ERROR
@@ -152,7 +153,7 @@ def train(run: Run, threads: int) -> int:
 def _train_as_command(run: Run, threads: int, *parts: Any) -> int:
     """Which Lightning starts once more for each further device."""
     flags = run.folder.with_suffix(".yaml")
-    runs.write_config(flags, *parts)
+    write_config(flags, config_of(*parts))
     command = [sys.executable, "-m", "finecorr", "train", "--config", str(flags)]
     command += ["--out", str(run.folder), *(["--resume"] if run.started else [])]
     threads = max(1, threads // run.training.processes)

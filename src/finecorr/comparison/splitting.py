@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from finecorr.evaluation.comparison import Average
+from finecorr.evaluation.ranking import Average
 from finecorr.models.options import TrainingOptions
 
 _WITHOUT_VALIDATION = (0.8, 0.0, 0.2)

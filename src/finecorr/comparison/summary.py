@@ -9,12 +9,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.evaluation.bootstrap import distributions
-from finecorr.evaluation.comparison import Average, averaged, holm, ranking
+from finecorr.evaluation.contradiction import contradiction
 from finecorr.evaluation.measures import Measures
+from finecorr.evaluation.paired import holm
+from finecorr.evaluation.ranking import Average, averaged, ranking
 from finecorr.evaluation.ranks import Array
-from finecorr.evaluation.report.verdict import LOWER_IS_BETTER, WITHOUT_BEST
-from finecorr.evaluation.suspects import contradiction
 from finecorr.evaluation.within import Groups, groups_within
+from finecorr.report.verdict import LOWER_IS_BETTER, WITHOUT_BEST
 
 CRITERION = "SRCC"
 RESAMPLES = 2000
@@ -42,7 +43,7 @@ def summarise(
         predictions: of one target: `loss`, `fold`, `seed`, `row`, `group`, `truth`, `prediction`,
             and for `WITHIN_MEASURES` a column `within` of the groups within which they are.
         mapped: add `MAPPED_MEASURES`.
-        average: as `finecorr.evaluation.comparison.averaged` takes it.
+        average: as `finecorr.evaluation.ranking.averaged` takes it.
         reference: the loss that the others are compared with, in the place of the best one.
         resamples: number of bootstrap samples.
 
@@ -82,7 +83,7 @@ def measure_each(predictions: pd.DataFrame, *, mapped: bool = False) -> pd.DataF
 
 def rank_losses(results: pd.DataFrame, average: Average = "mean") -> pd.DataFrame | None:
     """The mean rank of each loss by `CRITERION` over the folds and seeds where all have a value,
-    as `finecorr.evaluation.comparison.ranking` gives it; None where there is nothing to rank.
+    as `finecorr.evaluation.ranking.ranking` gives it; None where there is nothing to rank.
 
     Args:
         results: of `measure_each`.
@@ -102,7 +103,7 @@ def suspect_labels(predictions: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `row`, `image`, `group`, `target`, `label`, `prediction` and `score` (see
-        `finecorr.evaluation.suspects.contradiction`).
+        `finecorr.evaluation.contradiction.contradiction`).
     """
     cell = ["row", "image", "group", "target"]
     known = predictions.dropna(subset="truth")

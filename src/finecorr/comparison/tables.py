@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from finecorr.comparison.summary import CRITERION
-from finecorr.evaluation.report.verdict import (
+from finecorr.report.verdict import (
     SIGNIFICANCE,
     best_first,
     interval_text,

@@ -10,8 +10,8 @@ from finecorr.data.degradation.options import MEANING, DegradationOptions
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.phantom import write_phantoms
 from finecorr.demo.trial import Contender, Trial, claim
-from finecorr.evaluation.report.verdict import Kind
 from finecorr.models.options import TrainingOptions
+from finecorr.report.verdict import Kind
 from finecorr.run_options import RunOptions
 
 SUBJECTS = 80

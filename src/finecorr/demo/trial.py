@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from finecorr import pages, runs
 from finecorr.comparison.summary import summarise
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter
-from finecorr.evaluation.report.verdict import LOSSES, Kind
 from finecorr.files import check_folder
 from finecorr.models.options import TrainingOptions
+from finecorr.report import trainings
+from finecorr.report.verdict import LOSSES, Kind
 from finecorr.run_options import RunOptions
+from finecorr.runs.folder import BLAND_ALTMAN, SCATTER
+from finecorr.runs.run import train
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Trial:
         (target,) = self.table.target_columns
         panels, predictions = [], []
         for one in self.contenders:
-            evaluation = runs.train(self.table, one.images, one.augmentation, one.training, one.run)
+            evaluation = train(self.table, one.images, one.augmentation, one.training, one.run)
             tested = evaluation.predictions.rename(
                 columns={target: "truth", f"predicted {target}": "prediction"}
             )
@@ -62,8 +64,8 @@ class Trial:
             panels.append(
                 Panel(one.name, target, tested["prediction"].to_numpy(), tested["truth"].to_numpy())
             )
-        scatter(panels, out / runs.SCATTER)
-        bland_altman(panels, out / runs.BLAND_ALTMAN)
+        scatter(panels, out / SCATTER)
+        bland_altman(panels, out / BLAND_ALTMAN)
         together = pd.concat(predictions)
         metrics = summarise(together, mapped=self._mapped)
         self._write_page(out, together, metrics)
@@ -73,8 +75,8 @@ class Trial:
         table = result.to_string(float_format=lambda value: f"{value:.3f}")
         return (
             f"\ntest split, {len(tested)} {self.tested}:\n{table}\n"
-            f"figures: {out / runs.SCATTER}, {out / runs.BLAND_ALTMAN}\n"
-            f"page, with the images: {out / pages.REPORT}"
+            f"figures: {out / SCATTER}, {out / BLAND_ALTMAN}\n"
+            f"page, with the images: {out / trainings.REPORT}"
         )
 
     @property
@@ -87,17 +89,17 @@ class Trial:
         table = read_table(self.table)
         by_row = predictions.pivot(index="row", columns="loss", values="prediction")
         by_row = by_row.reindex(table.rows)
-        pages.write_page(
-            out / pages.REPORT,
+        trainings.write_page(
+            out / trainings.REPORT,
             self.title,
             table,
             self.shown,
             [
-                pages.Predictor(one.name, by_row[[one.name]].to_numpy(), [one.run.out])
+                trainings.Candidate(one.name, by_row[[one.name]].to_numpy(), [one.run.out])
                 for one in self.contenders
             ],
-            {target: pages.Findings(metrics)},
-            {"Data": pages.described(table), **self.provenance},
+            {target: trainings.Result(metrics)},
+            {"Data": trainings.described(table), **self.provenance},
             kind=self.kind,
             quality=self._mapped,
         )

@@ -136,27 +136,14 @@ def train(
         regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
-    learning, layout = regressor, torch.channels_last
-    if options.strategy == "fsdp":
-        # What is shared out among the devices stays so, and has to be in torch's own layout.
-        learning, layout = deepcopy(regressor), torch.contiguous_format
-    module = RegressionModule(
-        # torch's annotations do not know this form.
-        learning.to(memory_format=layout),  # type: ignore[call-overload]
-        options.build_loss(),
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        backbone_rate=options.backbone_rate,
-        frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
-        seed=options.seed,
-        piece_size=options.batch_size,
-        sharded=options.strategy == "fsdp",
-    )
+    module = _module(regressor, options)
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
-    stop = StopBetweenSteps()
-    leaving_out = LeavingOut(data.dataset.left_out, folder, place)
-    callbacks: list[L.Callback] = [last, stop, leaving_out, _ProgressBar(options.loss)]
+    callbacks: list[L.Callback] = [
+        last,
+        LeavingOut(data.dataset.left_out, folder, place),
+        _ProgressBar(options.loss),
+    ]
     outliers = None
     if module.loss.weighs_labels:
         outliers = OutlierCount(data.dataset.table_rows, regressor.architecture.targets)
@@ -171,55 +158,8 @@ def train(
         chosen = Checkpoint(folder, "best", best=True)
         # Before `last`, which says what the best epoch is, that of its own epoch among them.
         callbacks = [chosen, *callbacks, Patience(options.patience)]
-    curves = CSVLogger(folder, LOGS)
     with quiet():
-        trainer = L.Trainer(
-            max_epochs=options.epochs,
-            **trainer_options(
-                options.devices,
-                options.num_nodes,
-                options.strategy,
-                static=options.frozen_epochs == 0,
-            ),
-            precision=_precision(options.precision),  # type: ignore[arg-type]
-            callbacks=callbacks,
-            plugins=[WholeFiles()],
-            logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=None if data.validates else 0,
-            log_every_n_steps=1,
-            use_distributed_sampler=False,
-            deterministic="warn",
-        )
-        try:
-            with stop, writing_logs(folder / LOGS):
-                trainer.fit(
-                    module,
-                    datamodule=data,
-                    ckpt_path=last.file if data.first_epoch else None,
-                    weights_only=True,
-                )
-        except Diverged:
-            with place.the_same_in_all():
-                raise
-        except RuntimeError as error:
-            if (stopped := stopped_by(error)) is not None:
-                raise stopped from error
-            raise
-        except (KeyboardInterrupt, SystemExit) as end:
-            # Lightning ends the process on Ctrl-C.
-            if not place.leads:
-                raise SystemExit(getattr(end, "code", None)) from end
-            raise Interrupted from end
-        if module.skipped and place.leads:
-            warnings.warn(
-                f"{module.skipped} of {trainer.global_step} steps were skipped, as the loss was no "
-                "finite number",
-                InputWarning,
-                stacklevel=2,
-            )
+        _fit(module, data, options, folder, callbacks, place, last.file)
         saved = torch.load(chosen.file, map_location="cpu", weights_only=True)
         prefix = "regressor."
         regressor.load_state_dict(
@@ -232,6 +172,87 @@ def train(
         calibrate(regressor, data.dataset, data.indices["train"], place)
     regressor.backbone = backbone
     return Trained(regressor.eval(), outliers)
+
+
+def _module(regressor: Regressor, options: TrainingOptions) -> RegressionModule:
+    """How it learns."""
+    learning, layout = regressor, torch.channels_last
+    if options.strategy == "fsdp":
+        # What is shared out among the devices stays so, and has to be in torch's own layout.
+        learning, layout = deepcopy(regressor), torch.contiguous_format
+    return RegressionModule(
+        # torch's annotations do not know this form.
+        learning.to(memory_format=layout),  # type: ignore[call-overload]
+        options.build_loss(),
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        backbone_rate=options.backbone_rate,
+        frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
+        seed=options.seed,
+        piece_size=options.batch_size,
+        sharded=options.strategy == "fsdp",
+    )
+
+
+def _fit(
+    module: RegressionModule,
+    data: ImageDataModule,
+    options: TrainingOptions,
+    folder: Path,
+    callbacks: list[L.Callback],
+    place: Place,
+    last: Path,
+) -> None:
+    """From the last checkpoint on, if some epochs of `data` are over; what stops it is raised as
+    `train` says."""
+    stop, curves = StopBetweenSteps(), CSVLogger(folder, LOGS)
+    trainer = L.Trainer(
+        max_epochs=options.epochs,
+        **trainer_options(
+            options.devices,
+            options.num_nodes,
+            options.strategy,
+            static=options.frozen_epochs == 0,
+        ),
+        precision=_precision(options.precision),  # type: ignore[arg-type]
+        callbacks=[stop, *callbacks],
+        plugins=[WholeFiles()],
+        logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if data.validates else 0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        deterministic="warn",
+    )
+    try:
+        with stop, writing_logs(folder / LOGS):
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=last if data.first_epoch else None,
+                weights_only=True,
+            )
+    except Diverged:
+        with place.the_same_in_all():
+            raise
+    except RuntimeError as error:
+        if (stopped := stopped_by(error)) is not None:
+            raise stopped from error
+        raise
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning ends the process on Ctrl-C.
+        if not place.leads:
+            raise SystemExit(getattr(end, "code", None)) from end
+        raise Interrupted from end
+    if module.skipped and place.leads:
+        warnings.warn(
+            f"{module.skipped} of {trainer.global_step} steps were skipped, as the loss was no "
+            "finite number",
+            InputWarning,
+            stacklevel=3,
+        )
 
 
 def epochs_done(printed: str) -> int:

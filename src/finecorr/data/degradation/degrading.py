@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,9 +70,33 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
     check_folder(options.out)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}")
+    _check_out(folder, options)
+    sources, out = _sources(folder, options), options.out
+    if out.exists():
+        (out / TABLE).unlink(missing_ok=True)
+        shutil.rmtree(out / IMAGES, ignore_errors=True)
+    bar = tqdm(sources, "degrading", leave=False, unit="image", disable=None)
+    frame = pd.DataFrame([row for source in bar for row in _write_versions(source, options)])
+    write_record(out / TABLE, frame)
+    return frame
+
+
+class _Source(NamedTuple):
+    path: Path
+    name: str
+    stem: str
+    """Its name without ending."""
+    group: str
+
+
+def _sources(folder: Path, options: DegradationOptions) -> list[_Source]:
+    """The images of the folder.
+
+    Raises:
+        InputError: some cannot be used; all of them are named.
+    """
     table = read_folder(folder, TableOptions(folder))
     images = [path for (path,) in table.images]
-    _check_out(folder, options)
     stems = [Path(name).with_suffix("").as_posix() for name in table.names]
     double = {stem for stem, count in Counter(stems).items() if count > 1}
     groups = table.groups
@@ -89,35 +115,25 @@ def write_degradations(folder: Path, options: DegradationOptions) -> pd.DataFram
         except Exception as error:
             faults.append(f"{path} {pictures.fault_of(error)}")
     raise_faults(folder, faults, "these files")
+    return [_Source(*each) for each in zip(images, table.names, stems, groups, strict=True)]
 
-    out = options.out
-    if out.exists():
-        (out / TABLE).unlink(missing_ok=True)
-        shutil.rmtree(out / IMAGES, ignore_errors=True)
-    rows = []
-    sources = list(zip(images, table.names, stems, groups, strict=True))
-    for path, name, stem, group in tqdm(
-        sources, "degrading", leave=False, unit="image", disable=None
-    ):
-        image = _read(path, options)
-        for version in range(options.versions + 1):
-            rng = np.random.default_rng([options.seed, zlib.crc32(name.encode()), version])
-            steps = _draw(options, rng) if version else {}
-            strengths = {kind: step / options.steps for kind, step in steps.items()}
-            target = Path(IMAGES, f"{stem}_{version}.png")
-            _write(degrade(image, strengths, rng), out / target)
-            rows.append(
-                {
-                    "image": target.as_posix(),
-                    "original": name,
-                    "group": group,
-                    "severity": sum(steps.values()) / options.steps,
-                    **{kind: steps.get(kind, 0) for kind in options.kinds},
-                }
-            )
-    frame = pd.DataFrame(rows)
-    write_record(out / TABLE, frame)
-    return frame
+
+def _write_versions(source: _Source, options: DegradationOptions) -> Iterator[dict[str, Any]]:
+    """Of an image; their rows of the table."""
+    image = _read(source.path, options)
+    for version in range(options.versions + 1):
+        rng = np.random.default_rng([options.seed, zlib.crc32(source.name.encode()), version])
+        steps = _draw(options, rng) if version else {}
+        strengths = {kind: step / options.steps for kind, step in steps.items()}
+        target = Path(IMAGES, f"{source.stem}_{version}.png")
+        _write(degrade(image, strengths, rng), options.out / target)
+        yield {
+            "image": target.as_posix(),
+            "original": source.name,
+            "group": source.group,
+            "severity": sum(steps.values()) / options.steps,
+            **{kind: steps.get(kind, 0) for kind in options.kinds},
+        }
 
 
 def _read(path: Path, options: DegradationOptions) -> Pixels:

@@ -54,51 +54,15 @@ def build(
         raise MissingNetwork(
             f'--network hf/{name}: transformers is missing: pip install "finecorr[hf]"'
         ) from error
-    try:
-        if config is None:
-            settings = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        else:
-            settings = transformers.AutoConfig.for_model(**_without_code(config))
-    except Exception as error:
-        folder = "" if Path(name).is_dir() else f", and there is no folder {name}"
-        raise InputError(
-            f"--network hf/{name}: its configuration cannot be loaded{folder}: {_line(error)}"
-        ) from error
+    settings = _settings(transformers, name, config)
     if pretrained and getattr(settings, "num_channels", channels) != channels:
         grey = "--rgb" if channels == 1 else "--no-rgb"
         raise InputError(
             f"--network hf/{name} takes {settings.num_channels} channels, not {channels}: {grey}"
         )
     settings.num_channels = channels
-    models: Any = transformers.AutoModel
-    try:
-        if pretrained:
-            network: Any
-            network, loaded = models.from_pretrained(
-                name,
-                config=settings,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        else:
-            network = models.from_config(settings, trust_remote_code=False)
-    except Exception as error:
-        if pretrained:
-            raise not_there(f"hf/{name}", error) from error
-        raise InputError(f"--network hf/{name}: {_line(error)}") from error
-    pooler = getattr(network, "pooler", None)
-    if pooler is not None and [*pooler.parameters()]:
-        # It has learnt to classify, and many files of weights do not have it.
-        network.pooler = None
-    if pretrained:
-        missing = sorted({*loaded["missing_keys"]} & {*network.state_dict()})
-        if missing or loaded["mismatched_keys"]:
-            first = ", ".join(map(str, [*missing, *loaded["mismatched_keys"]][:_SHOWN]))
-            raise InputError(
-                f"--weights pretrained: those of hf/{name} do not fit its network: they lack, or "
-                f"have in another shape, {first}"
-            )
+    make = _pretrained if pretrained else _untrained
+    network = make(transformers.AutoModel, name, settings)
     mean, std = _normalisation(name, channels) if config is None else (None, None)
     return Network(
         _Features(network, features),
@@ -108,6 +72,55 @@ def build(
         config=_without_code(json.loads(settings.to_json_string(use_diff=False))),
         left_out=("classifier.",),
     )
+
+
+def _settings(transformers: Any, name: str, config: dict[str, Any] | None) -> Any:
+    try:
+        if config is None:
+            return transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        return transformers.AutoConfig.for_model(**_without_code(config))
+    except Exception as error:
+        folder = "" if Path(name).is_dir() else f", and there is no folder {name}"
+        raise InputError(
+            f"--network hf/{name}: its configuration cannot be loaded{folder}: {_line(error)}"
+        ) from error
+
+
+def _untrained(models: Any, name: str, settings: Any) -> Any:
+    try:
+        return _without_pooler(models.from_config(settings, trust_remote_code=False))
+    except Exception as error:
+        raise InputError(f"--network hf/{name}: {_line(error)}") from error
+
+
+def _pretrained(models: Any, name: str, settings: Any) -> Any:
+    try:
+        network, loaded = models.from_pretrained(
+            name,
+            config=settings,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        raise not_there(f"hf/{name}", error) from error
+    network = _without_pooler(network)
+    missing = sorted({*loaded["missing_keys"]} & {*network.state_dict()})
+    if missing or loaded["mismatched_keys"]:
+        first = ", ".join(map(str, [*missing, *loaded["mismatched_keys"]][:_SHOWN]))
+        raise InputError(
+            f"--weights pretrained: those of hf/{name} do not fit its network: they lack, or have "
+            f"in another shape, {first}"
+        )
+    return network
+
+
+def _without_pooler(network: Any) -> Any:
+    """Which has learnt to classify, and which many files of weights do not have."""
+    pooler = getattr(network, "pooler", None)
+    if pooler is not None and [*pooler.parameters()]:
+        network.pooler = None
+    return network
 
 
 class _Features(nn.Module):

@@ -19,8 +19,8 @@ from finecorr.checking.findings import Finding, Histogram, Section
 from finecorr.checking.text import summary
 from finecorr.data.options import ImageOptions
 from finecorr.data.table import ImageTable
-from finecorr.evaluation.report.html import write_html
-from finecorr.evaluation.report.thumbnails import data_uri, thumbnail
+from finecorr.report.html import write_html
+from finecorr.report.thumbnails import data_uri, thumbnail
 
 _SHOWN = 12
 """Findings of a kind."""

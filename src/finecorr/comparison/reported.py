@@ -1,4 +1,4 @@
-"""The page of a comparison."""
+"""What a comparison hands to the report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from finecorr import pages
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Run, splitting
 from finecorr.comparison.splitting import Splitting
 from finecorr.data.table import ImageTable
+from finecorr.report import trainings
 
 
 def write_page(
@@ -21,7 +21,7 @@ def write_page(
     runs: Sequence[Run],
     options: ComparisonOptions,
     predictions: pd.DataFrame,
-    findings: Mapping[str, pages.Findings],
+    findings: Mapping[str, trainings.Result],
 ) -> None:
     """Writes the page.
 
@@ -37,7 +37,7 @@ def write_page(
         index="row", columns=["loss", "target"], values="prediction", dropna=False
     ).reindex(table.rows)
     predictors = [
-        pages.Predictor(
+        trainings.Candidate(
             loss,
             np.stack([means[loss, target] for target in table.target_columns], axis=1),
             [run.folder for run in runs if run.loss == loss],
@@ -48,7 +48,7 @@ def write_page(
     splits = splitting(options, runs[0].data.table)
     alone = "cross-validated" if splits.kind == "folds" else "tested"
     title = "Losses compared" if len(predictors) > 1 else f"{predictors[0].loss} {alone}"
-    pages.write_page(
+    trainings.write_page(
         path,
         f"{title} on {table.source.name}",
         table,
@@ -66,7 +66,7 @@ def _provenance(
     run = runs[0]
     trained = run.training
     return {
-        "Data": pages.described(table),
+        "Data": trainings.described(table),
         "Splits": splits.described(options.seeds),
         "Trainings": f"{len(runs)} finished",
         "Network": f"{trained.network} on {run.data.images.description}",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +9,8 @@ import references_statistics as references
 from finecorr.errors import InputError
 from finecorr.evaluation.agreement import MEASURES, agreement
 from finecorr.evaluation.bootstrap import Method
-from finecorr.evaluation.comparison import compare, holm, ranking
 from finecorr.evaluation.correlations import pearson_difference
+from finecorr.evaluation.paired import compare, holm
 from finecorr.evaluation.ranks import Array
 
 methods = pytest.mark.parametrize("method", ["percentile", "bca"])
@@ -110,43 +109,3 @@ def test_holm_is_the_procedure(p_values: list[float]) -> None:
 def test_holm_by_hand() -> None:
     p = np.array([0.01, 0.04, np.nan, 0.03, 0.005])
     assert holm(p) == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
-
-
-def results() -> pd.DataFrame:
-    """SRCC of three losses in two folds with two seeds."""
-    values = {
-        "ours": [0.9, 0.8, 0.9, 0.9],
-        "mse": [0.8, 0.7, 0.9, 0.95],
-        "mae": [0.85, 0.6, 0.8, 0.8],
-    }
-    cells = [(fold, seed) for fold in (1, 2) for seed in (0, 1)]
-    return pd.DataFrame(
-        [
-            (loss, fold, seed, value)
-            for loss, row in values.items()
-            for (fold, seed), value in zip(cells, row, strict=True)
-        ],
-        columns=["loss", "fold", "seed", "value"],
-    )
-
-
-def test_ranking_by_hand() -> None:
-    """Ranks of ours 1, 1, 1.5, 2; of mse 3, 2, 1.5, 1; of mae 2, 3, 3, 3."""
-    frame = ranking(results().sample(frac=1, random_state=0)).set_index("loss")
-    assert list(frame.index) == ["ours", "mse", "mae"]
-    assert list(frame["mean_rank"]) == pytest.approx([1.375, 1.875, 2.75])
-    assert list(frame["best"]) == [3, 2, 0]
-    assert frame.loc["ours", "mean"] == pytest.approx(0.875)
-    # Of two folds, a resample has one, the other, or both.
-    assert tuple(frame.loc["ours", ["low", "high"]]) == pytest.approx((1, 1.75))
-    assert tuple(frame.loc["mae", ["low", "high"]]) == pytest.approx((2.5, 3))
-    errors = ranking(results(), lower_is_better=True).set_index("loss")
-    assert errors.loc["ours", "mean_rank"] == pytest.approx(4 - 1.375)
-
-
-def test_a_ranking_needs_each_value_once() -> None:
-    frame = results()
-    with pytest.raises(InputError, match="mae in fold 2 with seed 1 has no value"):
-        ranking(frame.iloc[:-1])
-    with pytest.raises(InputError, match="mse in fold 1 with seed 0 is there twice"):
-        ranking(pd.concat([frame, frame.iloc[[4]]]))

@@ -16,10 +16,11 @@ from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
 from finecorr.evaluation.agreement import limits_of_agreement
 from finecorr.evaluation.measures import meanings
-from finecorr.evaluation.report.ends import End, ends
-from finecorr.evaluation.report.html import write_html
-from finecorr.evaluation.report.thumbnails import data_uri
-from finecorr.evaluation.report.verdict import (
+from finecorr.evaluation.sureness import error_by_spread
+from finecorr.report.ends import End, ends
+from finecorr.report.html import write_html
+from finecorr.report.thumbnails import data_uri
+from finecorr.report.verdict import (
     LOSSES,
     LOWER_IS_BETTER,
     SIGNIFICANCE,
@@ -32,7 +33,6 @@ from finecorr.evaluation.report.verdict import (
     p_text,
     verdict,
 )
-from finecorr.evaluation.sureness import error_by_spread
 
 Array = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class Target:
     notes: Sequence[str] = ()
     """What must be known of the metrics, a sentence each."""
     ranking: pd.DataFrame | None = None
-    """By the criterion over folds and seeds, as `finecorr.evaluation.comparison.ranking` gives
+    """By the criterion over folds and seeds, as `finecorr.evaluation.ranking.ranking` gives
     it."""
     suspects: pd.DataFrame | None = None
     """Cases whose labels the predictions contradict, the worst first: `case` (a position in

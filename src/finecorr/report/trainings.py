@@ -25,13 +25,13 @@ from finecorr.data.options import ImageOptions, name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputWarning
+from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.evaluation.observers import Ceiling
-from finecorr.evaluation.report.page import Model, Report, Target, write_report
-from finecorr.evaluation.report.thumbnails import thumbnail
-from finecorr.evaluation.report.verdict import LOSSES, Kind
-from finecorr.evaluation.suspects import SUSPICIOUS
 from finecorr.models import training
 from finecorr.models.outliers import read_outliers
+from finecorr.report.page import Model, Report, Target, write_report
+from finecorr.report.thumbnails import thumbnail
+from finecorr.report.verdict import LOSSES, Kind
 
 REPORT = "report.html"
 _OFTEN = 0.5
@@ -39,7 +39,7 @@ _OFTEN = 0.5
 
 
 @dataclass(frozen=True)
-class Predictor:
+class Candidate:
     """One loss, or what else is compared, with what it predicts and the runs in which it was
     trained."""
 
@@ -52,13 +52,13 @@ class Predictor:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Result:
     """How well one target is predicted."""
 
     metrics: pd.DataFrame
-    """As `finecorr.evaluation.report.verdict.verdict` takes them."""
+    """As `finecorr.report.verdict.verdict` takes them."""
     ranking: pd.DataFrame | None = None
-    """Of the losses, as `finecorr.evaluation.comparison.ranking` gives it."""
+    """Of the losses, as `finecorr.evaluation.ranking.ranking` gives it."""
     suspects: pd.DataFrame | None = None
     """Labels, the most contradicted ones first: `row`, `prediction` and `score`."""
     notes: Sequence[str] = ()
@@ -70,8 +70,8 @@ def write_page(
     title: str,
     table: ImageTable,
     images: ImageOptions,
-    predictors: Sequence[Predictor],
-    findings: Mapping[str, Findings],
+    candidates: Sequence[Candidate],
+    results: Mapping[str, Result],
     provenance: Mapping[str, str],
     *,
     kind: Kind = LOSSES,
@@ -85,58 +85,31 @@ def write_page(
         title: of the page.
         table: the rows.
         images: how their images are read.
-        predictors: the losses.
-        findings: for each target.
+        candidates: the losses.
+        results: for each target.
         provenance: how it was made, beside versions, hardware, date and command.
-        kind: what the predictors differ in.
+        kind: what the candidates differ in.
         quality: whether the images with the highest and the lowest scores are shown.
         trained_on: whether the runs were trained on this table, whose labels they set aside.
     """
-    runs = [run for predictor in predictors for run in predictor.runs]
-    outliers = _outliers(runs if trained_on else [])
-    gone = ~outliers["row"].isin(table.rows)
-    if gone.any():
-        warnings.warn(
-            f"{gone.sum()} labels that the loss set aside are of rows which {table.source} no "
-            "longer has: the page leaves them out",
-            InputWarning,
-            stacklevel=2,
-        )
-        outliers = outliers[~gone]
-    predicted = np.any([np.isfinite(p.predictions).any(axis=1) for p in predictors], axis=0)
+    runs = [run for candidate in candidates for run in candidate.runs]
+    outliers = _still_there(_outliers(runs if trained_on else []), table)
+    predicted = np.any([np.isfinite(one.predictions).any(axis=1) for one in candidates], axis=0)
     shown = np.flatnonzero(predicted | np.isin(table.rows, outliers["row"].to_numpy()))
     table = table.take(shown)
-    case = pd.Series(range(len(table)), index=table.rows)
-    curves = {predictor.loss: _curve(predictor.runs) for predictor in predictors}
+    curves = [_curve(candidate.runs) for candidate in candidates]
     targets = []
     for i, column in enumerate(table.target_columns):
-        name, unit = name_and_unit(column)
         models = [
             Model(
-                p.loss,
-                p.predictions[shown, i],
-                curves[p.loss],
-                None if p.spread is None else p.spread[shown, i],
+                one.loss,
+                one.predictions[shown, i],
+                curve,
+                None if one.spread is None else one.spread[shown, i],
             )
-            for p in predictors
+            for one, curve in zip(candidates, curves, strict=True)
         ]
-        found = findings[column]
-        suspects = found.suspects
-        if suspects is not None:
-            suspects = _placed(suspects[suspects["score"] >= SUSPICIOUS], case)
-        targets.append(
-            Target(
-                name,
-                unit,
-                table.targets[:, i],
-                models,
-                found.metrics,
-                notes=found.notes,
-                ranking=found.ranking,
-                suspects=suspects,
-                set_aside=_placed(outliers[outliers["target"] == column], case),
-            )
-        )
+        targets.append(_target(table, i, models, results[column], outliers))
     report = Report(
         title,
         pd.DataFrame({"row": table.rows, "image": table.names, "group": table.groups}),
@@ -148,6 +121,40 @@ def write_page(
         quality=quality,
     )
     write_report(report, path)
+
+
+def _still_there(outliers: pd.DataFrame, table: ImageTable) -> pd.DataFrame:
+    """Those of rows that the table still has."""
+    gone = ~outliers["row"].isin(table.rows)
+    if gone.any():
+        warnings.warn(
+            f"{gone.sum()} labels that the loss set aside are of rows which {table.source} no "
+            "longer has: the page leaves them out",
+            InputWarning,
+            stacklevel=3,
+        )
+    return outliers[~gone]
+
+
+def _target(
+    table: ImageTable, i: int, models: Sequence[Model], result: Result, outliers: pd.DataFrame
+) -> Target:
+    """One of the table's, whose rows are all shown."""
+    column = table.target_columns[i]
+    case = pd.Series(range(len(table)), index=table.rows)
+    suspects = result.suspects
+    if suspects is not None:
+        suspects = _placed(suspects[suspects["score"] >= SUSPICIOUS], case)
+    return Target(
+        *name_and_unit(column),
+        table.targets[:, i],
+        models,
+        result.metrics,
+        notes=result.notes,
+        ranking=result.ranking,
+        suspects=suspects,
+        set_aside=_placed(outliers[outliers["target"] == column], case),
+    )
 
 
 class _Thumbnails(Sequence[bytes]):

@@ -18,11 +18,11 @@ from playwright.sync_api import Browser, Page
 import chromium
 from chromium import settle, wait
 from finecorr.evaluation.agreement import agreement
-from finecorr.evaluation.report import page
-from finecorr.evaluation.report.ends import ends
-from finecorr.evaluation.report.page import Model, Report, Target, error_by_size, write_report
-from finecorr.evaluation.report.thumbnails import SIDE, data_uri, thumbnail
-from finecorr.evaluation.report.verdict import Kind, best_first, number_text, p_text, verdict
+from finecorr.report import page
+from finecorr.report.ends import ends
+from finecorr.report.page import Model, Report, Target, error_by_size, write_report
+from finecorr.report.thumbnails import SIDE, data_uri, thumbnail
+from finecorr.report.verdict import Kind, best_first, number_text, p_text, verdict
 
 HOSTILE = """a"b'<c>&d</script><img src=x onerror="hacked = 1"><!--{{ 7 * 7 }}.png"""
 LOSSES = ("fine_grained", "<b>huber</b>", "mse")

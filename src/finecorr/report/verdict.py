@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,29 +78,58 @@ def verdict(
             f"The 95 % interval is {interval_text(metric, best['low'], best['high'], unit)}. "
             f"There is no other {kind.one} to compare it with.{note}",
         )
+    if (others["p"] < SIGNIFICANCE).all():
+        return _clear(best, others, metric, unit, kind, note)
+    return _close(best, others, metric, unit, kind, note)
+
+
+def _corrected(others: pd.DataFrame) -> str:
+    return f", corrected for {len(others)} comparisons" if len(others) > 1 else ""
+
+
+def _clear(
+    best: pd.Series[Any],
+    others: pd.DataFrame,
+    metric: str,
+    unit: str | None,
+    kind: Kind,
+    note: str,
+) -> Verdict:
+    """All others are worse."""
+    second = others.iloc[0]
+    gap = _gap(metric, abs(best["value"] - second["value"]), unit)
+    side = "below" if metric in LOWER_IS_BETTER else "above"
+    rank = "the next best, " if len(others) > 1 else ""
+    beaten = f"each of the {len(others)} other {kind.many}" if len(others) > 1 else "it"
+    return Verdict(
+        f"{best['loss']} predicts best.",
+        f"Its {metric} of {measure_text(metric, best['value'], unit)} is {gap} {side} that of "
+        f"{rank}{second['loss']} ({measure_text(metric, second['value'], unit)}). It is better "
+        f"than {beaten} by more than chance explains "
+        f"({_at_most(others['p'])}{_corrected(others)}).{note}",
+    )
+
+
+def _close(
+    best: pd.Series[Any],
+    others: pd.DataFrame,
+    metric: str,
+    unit: str | None,
+    kind: Kind,
+    note: str,
+) -> Verdict:
+    """Some of the others may be as good."""
     worse = others[others["p"] < SIGNIFICANCE]
     close = others.drop(worse.index)
-    corrected = f", corrected for {len(others)} comparisons" if len(others) > 1 else ""
-    if close.empty:
-        second = others.iloc[0]
-        gap = _gap(metric, abs(best["value"] - second["value"]), unit)
-        side = "below" if metric in LOWER_IS_BETTER else "above"
-        rank = "the next best, " if len(others) > 1 else ""
-        beaten = f"each of the {len(others)} other {kind.many}" if len(others) > 1 else "it"
-        return Verdict(
-            f"{best['loss']} predicts best.",
-            f"Its {metric} of {value} is {gap} {side} that of {rank}{second['loss']} "
-            f"({measure_text(metric, second['value'], unit)}). It is better than {beaten} by more "
-            f"than chance explains ({_at_most(worse['p'])}{corrected}).{note}",
-        )
     rivals = [
         f"{row['loss']} ({measure_text(metric, row['value'], unit)}, {p_text(row['p'])})"
         for row in close.to_dict("records")
     ]
     order = "lowest" if metric in LOWER_IS_BETTER else "highest"
     chance = (
-        f"{best['loss']} has the {order} {metric}, {value}, but the difference from "
-        f"{_listed(rivals)} may be chance{corrected}."
+        f"{best['loss']} has the {order} {metric}, "
+        f"{measure_text(metric, best['value'], unit)}, but the difference from {_listed(rivals)} "
+        f"may be chance{_corrected(others)}."
     )
     if worse.empty:
         return Verdict(f"The data cannot tell which {kind.one} is best.", f"{chance}{note}")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
-from finecorr.evaluation.suspects import contradiction
+from finecorr.evaluation.contradiction import contradiction
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from conftest import PHANTOM_FLAGS
-from finecorr import pages
 from finecorr.data.options import ImageOptions, TableOptions
 from finecorr.data.table import read_table
 from finecorr.evaluation.bootstrap import agreement_with_intervals
+from finecorr.report import trainings
 
 TARGET = PHANTOM_FLAGS[3]
 
@@ -69,10 +69,10 @@ def test_thumbnails_of_large_images_in_colour(tmp_path: Path) -> None:
     metrics = pd.DataFrame(columns=["loss", "metric", "value", "low", "high", "p"])
     for rgb in (True, False):
         images = ImageOptions(view="crops", intensity=("type",), rgb=rgb)
-        predictor = pages.Predictor("mse", table.targets, [])
-        findings = {"score": pages.Findings(metrics)}
+        predictor = trainings.Candidate("mse", table.targets, [])
+        findings = {"score": trainings.Result(metrics)}
         path = tmp_path / "report.html"
-        pages.write_page(path, "Title", table, images, [predictor], findings, {}, quality=True)
+        trainings.write_page(path, "Title", table, images, [predictor], findings, {}, quality=True)
         shown = json.loads(data(path.read_text()))["thumbnails"]
         for name, colour in enumerate(colours):
             file = base64.b64decode(shown[str(name)].removeprefix("data:image/webp;base64,"))
@@ -101,13 +101,13 @@ def written(table: Path, phantoms: Path, column: str, runs: list[Path], out: Pat
         prediction[known], truth[known], rows.groups[known], resamples=50
     )
     path = out / "report.html"
-    pages.write_page(
+    trainings.write_page(
         path,
         "Title",
         rows,
         ImageOptions(image_size=(48, 68)),
-        [pages.Predictor("huber", prediction[:, None], runs)],
-        {column: pages.Findings(metrics.assign(loss="huber", p=np.nan))},
+        [trainings.Candidate("huber", prediction[:, None], runs)],
+        {column: trainings.Result(metrics.assign(loss="huber", p=np.nan))},
         {},
     )
     return path.read_text()

@@ -1,0 +1,1 @@
+"""The main job: a table to a run folder, with a trained and evaluated model."""

@@ -1,0 +1,283 @@
+"""The main job: a table to a run folder, with a trained and evaluated model."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from finecorr.config import CONFIG, config_of, write_config
+from finecorr.data.augmentation import Augmentation
+from finecorr.data.corruption import replace_labels
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.images import Images, Inputs, note_smaller
+from finecorr.data.left_out import FILE as LEFT_OUT
+from finecorr.data.left_out import LeftOut
+from finecorr.data.module import ImageDataModule
+from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.records import write_record
+from finecorr.data.splits import MIN_LABELS, split_rows
+from finecorr.data.table import ImageTable, check_target, read_table
+from finecorr.errors import InputError, Stopped
+from finecorr.files import remove_temporary, replacing
+from finecorr.models import outliers, prediction, training
+from finecorr.models.checkpoints import CHECKPOINTS
+from finecorr.models.frozen import FEATURES, frozen_features
+from finecorr.models.options import TrainingOptions
+from finecorr.models.place import Place
+from finecorr.models.processes import place_of
+from finecorr.models.regressor import Regressor
+from finecorr.models.validation import validated
+from finecorr.plain import plain
+from finecorr.run_options import RunOptions
+from finecorr.runs.folder import REPLACED, SPLITS, check_out, in_place_of_another
+from finecorr.runs.same import check_same, contents
+from finecorr.runs.tested import Evaluation, evaluate_predictions
+from finecorr.trained import bundle
+from finecorr.trained.card import CARD, card
+from finecorr.trained.provenance import Provenance, described, measures, versions, without_folder
+
+
+def train(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+    features: Path | None = None,
+) -> Evaluation:
+    """Trains a model on a table, and evaluates it on the test split.
+
+    With several devices it is called in as many processes, of which the first one writes, and in
+    which the others end.
+
+    The run folder gets `config.yaml` (all options, for `finecorr train --config`), `splits.csv`,
+    `logs/`, `model.safetensors`, for a loss that weighs labels `outliers.csv` (the training
+    labels, in how many of the `epochs` each was `set_aside`, and its mean `weight`), where images
+    could not be read `left_out.csv` (`row`, `image` and `reason`), and of the
+    test split `metrics.csv`, `predictions.csv`, `scatter.png` and `bland_altman.png`. With a frozen
+    network its features are in `features/`, or in the folder `features` that several runs share.
+
+    Raises:
+        InputError: an option, the table or an image is at fault; nothing was written.
+        finecorr.models.Interrupted: Ctrl-C; with `resume` the run goes on, as it does
+            after the next two.
+        finecorr.errors.Stopped: more images than `tolerate` cannot be read, or a process was
+            killed.
+        OSError: what the system refuses, as where a disk is full.
+    """
+    for options in (image_options, augmentation_options, training_options):
+        options.check()
+    place = place_of(
+        training_options.devices, training_options.num_nodes, training_options.strategy
+    )
+    parts = (image_options, augmentation_options, training_options, run_options)
+    with place.the_same_in_all():
+        prepared = _prepared(table_options.absolute(), *parts, features, place)
+    out = run_options.out
+    if place.leads:
+        out.mkdir(parents=True, exist_ok=True)
+        for folder in (out, out / CHECKPOINTS):
+            remove_temporary(folder)
+    with in_place_of_another(out) if run_options.overwrite and place.leads else nullcontext():
+        if place.leads:
+            write_record(out / SPLITS, prepared.record)
+            # A folder that has it can be resumed.
+            write_config(out / CONFIG, prepared.config)
+            prepared.data.dataset.left_out.write(out)
+        trained = training.train(
+            prepared.data,
+            prepared.regressor,
+            training_options,
+            out,
+            place=place,
+            resume=run_options.resume,
+        )
+        tested, predictions = prediction.predict(
+            trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
+        )
+        table, indices = prepared.table, prepared.data.indices
+        dataset, left_out = prepared.data.dataset, prepared.data.dataset.left_out
+        validation, novelty = validated(
+            trained.regressor,
+            prepared.data.dataset,
+            table,
+            indices["train"],
+            indices.get("validation", []),
+            place,
+        )
+        place.leave()
+        if trained.outliers is not None:
+            counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
+            write_record(out / outliers.FILE, counts)
+        _check_tested(table, tested)
+        left_out.write(out)
+        evaluation = evaluate_predictions(
+            table.take(tested), predictions, out, mapped=run_options.mapped
+        )
+        if left_out:
+            count = len(np.unique(dataset.rows[indices["test"]])) - len(tested)
+            note = (
+                f"left out, as they cannot be read: {len(left_out)} images, and {count} rows of "
+                f"the test split for them ({LEFT_OUT})"
+            )
+            evaluation = replace(evaluation, left_out=note)
+        # The model comes last: a folder that has it is finished.
+        model = bundle.Bundle(
+            trained.regressor,
+            prepared.options,
+            image_options,
+            augmentation_options,
+            validation,
+            novelty,
+            _provenance(prepared, training_options, run_options, evaluation),
+        )
+        with replacing(out / CARD) as temporary:
+            temporary.write_text(card(model, out.resolve().name), encoding="utf-8")
+        bundle.save(model, out)
+        shutil.rmtree(out / CHECKPOINTS)
+    shutil.rmtree(out / REPLACED, ignore_errors=True)
+    return evaluation
+
+
+def _check_tested(table: ImageTable, tested: NDArray[np.intp]) -> None:
+    """Raises Stopped if too few rows are left of the test split."""
+    for name, values in zip(table.target_columns, table.targets[tested].T, strict=True):
+        known = values[np.isfinite(values)]
+        if len(known) < MIN_LABELS or known.min() == known.max():
+            raise Stopped(
+                f"{table.source}: images of the test split cannot be read, and {len(known)} labels "
+                f"of {name!r} are left in it: too few to evaluate it"
+            )
+
+
+def _provenance(
+    prepared: _Prepared, training: TrainingOptions, run: RunOptions, evaluation: Evaluation
+) -> Provenance:
+    flags = {**asdict(training), **asdict(run)}
+    for name in ("out", "overwrite", "resume", "license", "note"):
+        del flags[name]
+    flags["network"] = without_folder(training.network)
+    flags["weights"] = Path(training.weights).name
+    with (run.out / SPLITS).open("rb") as file:
+        fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
+    return Provenance(
+        {name: plain(value) for name, value in flags.items()},
+        described(prepared.table, prepared.record, fingerprint),
+        measures(evaluation.metrics),
+        versions(training.network),
+        run.license,
+        run.note,
+    )
+
+
+class _Prepared(NamedTuple):
+    """All that a training needs, before anything is written."""
+
+    options: TableOptions
+    config: dict[str, Any]
+    table: ImageTable
+    targets: NDArray[np.float64]
+    """`(rows, targets)` that are trained with."""
+    record: pd.DataFrame
+    """Of the rows, for `splits.csv`."""
+    regressor: Regressor
+    data: ImageDataModule
+
+
+def _prepared(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+    features: Path | None,
+    place: Place,
+) -> _Prepared:
+    lengths = table_options.lengths
+    if any(lengths) and image_options.view == "crops":
+        raise InputError("a length is seen in the whole image only: it needs --view fit")
+    config = config_of(
+        table_options, image_options, augmentation_options, training_options, run_options
+    )
+    out = run_options.out
+    if place.leads:  # When others look, it may have begun to write.
+        check_out(run_options, config)
+    table = read_table(table_options)
+    splits = split_rows(table, run_options, training_options.seed)
+    if training_options.patience > 0 and "validation" not in splits:
+        raise InputError(
+            "--patience needs validation rows: give --split-fractions a share for them"
+        )
+    targets, replaced = _replace_training_labels(table, splits, run_options, training_options.seed)
+    record = pd.DataFrame(
+        {
+            "row": table.rows,
+            "image": table.names,
+            "group": table.groups,
+            "split": splits,
+            "label_replaced": replaced.astype(int),
+            "content": contents(table, training_options.weights),
+        }
+    )
+    if run_options.resume and place.leads:
+        check_same([out], record, training_options.weights)
+    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
+    regressor = training.new_regressor(image_options, len(table.target_columns), training_options)
+    images: Inputs = (
+        frozen_features(
+            regressor,
+            table,
+            image_options,
+            features or out / FEATURES,
+            replace=not run_options.resume,
+            left_out=left_out,
+        )
+        if training_options.frozen
+        else Images(table, image_options, left_out)
+    )
+    dataset = ImageDataset(table, images, lengths, targets, left_out)
+    note_smaller(table.source, images)
+    for i, name in enumerate(table.target_columns):
+        if lengths[i]:
+            check_target(table.source, f"{name} in pixels", dataset.targets[:, i])
+    data = ImageDataModule(
+        dataset,
+        splits,
+        Augmentation(augmentation_options, lengths=all(lengths)),
+        step_size=training_options.step_size,
+        batch_size=training_options.batch_size,
+        workers=training_options.loading_workers if _loads(images) else 0,
+        seed=training_options.seed,
+    )
+    for name in ("train", "validation"):
+        if 0 < (count := len(data.indices.get(name, ()))) < place.processes:
+            raise InputError(
+                f"--devices: {place.processes} processes need an image each in every step, and the "
+                f"{name} split has {count} with a label: use fewer devices"
+            )
+    return _Prepared(table_options, config, table, targets, record, regressor, data)
+
+
+def _loads(images: Inputs) -> bool:
+    """Whether images are decoded while it trains."""
+    return isinstance(images, Images) and not images.in_memory
+
+
+def _replace_training_labels(
+    table: ImageTable, splits: NDArray[np.str_], options: RunOptions, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    if not 0 <= options.corrupt_labels < 1:
+        raise InputError(f"--corrupt-labels must be in [0, 1), not {options.corrupt_labels}")
+    targets, replaced = table.targets.copy(), np.zeros(len(table), dtype=np.bool_)
+    rows = np.flatnonzero((splits == "train") & table.labelled)
+    rng = np.random.default_rng(seed)
+    targets[rows], replaced[rows] = replace_labels(targets[rows], options.corrupt_labels, rng)
+    return targets, replaced
