@@ -318,7 +318,7 @@ def test_too_few_test_rows_are_left(
     flags += [*FLAGS, "--split-column", "split", "--tolerate", "50", "--epochs", "1"]
     assert main([*flags, "--out", str(tmp_path / "run")]) == 2
     message = capsys.readouterr().err
-    assert "labels of 'head circumference (mm)' are left: too few" in message
+    assert "of 'head circumference (mm)' are left in it: too few" in message
 
 
 def test_all_of_a_batch(broken: Path, tmp_path: Path) -> None:
