@@ -253,7 +253,7 @@ def test_text_is_no_command(page: Path) -> None:
                 assert not line.startswith(tuple(f"{word} " for word in words)), line
 
 
-_OTHERS = {"--preset", "--nproc-per-node", "--ntasks-per-node", "--feature-columns"}
+_OTHERS = {"--preset", "--nproc-per-node", "--ntasks-per-node"}
 """Flags that no parser of ours has: one that is expanded before, and those of other programs."""
 
 
