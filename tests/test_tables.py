@@ -99,8 +99,8 @@ def test_an_evaluation_is_of_the_rows_that_were_not_seen(
     trained: Path, table: Path, tmp_path: Path
 ) -> None:
     assert main(["evaluate", str(trained), "--out", str(tmp_path / "same")]) == 0
-    metrics = [pd.read_csv(f / "metrics.csv") for f in (trained, tmp_path / "same")]
-    pd.testing.assert_frame_equal(*metrics, rtol=1e-4)
+    before, after = (pd.read_csv(f / "metrics.csv") for f in (trained, tmp_path / "same"))
+    pd.testing.assert_frame_equal(before, after, rtol=1e-4)
     # In another table, rows are known by what is in them.
     more = pd.concat([_rows(30, seed=1), pd.read_csv(table)]).sample(frac=1, random_state=0)
     more.to_csv(tmp_path / "more.csv", index=False)
@@ -123,7 +123,7 @@ def test_what_is_unlike_the_training_is_said(trained: Path) -> None:
         model.predict(rows.drop(columns="bmi"))
     for images in (["a.png"], np.zeros((2, 32, 32))):
         with pytest.raises(InputError, match="predicts from columns of a table"):
-            model.predict(images)  # type: ignore[call-overload]
+            model.predict(images)
     huge = model.predict(rows.assign(sex="f", bmi=[1e200, 25.0]))
     assert "too large" in huge["fault"][0]
     assert huge["fault"][1] == ""
@@ -199,8 +199,8 @@ def test_the_reference_is_what_scikit_learn_makes_of_the_same_rows(
         of_loss = pd.read_csv(out / "runs" / "mse" / fold / "seed-0" / "splits.csv")
         pd.testing.assert_frame_equal(splits, of_loss)
         # The labels that the robust loss was trained with, replaced ones among them.
-        labels = pd.read_csv(out / "runs" / "robust_pearson" / fold / "seed-0" / "outliers.csv")
-        labels = labels.set_index("row")["label"].sort_index()
+        believed = pd.read_csv(out / "runs" / "robust_pearson" / fold / "seed-0" / "outliers.csv")
+        labels = believed.set_index("row")["label"].sort_index()
         assert (labels != rows["y"].to_numpy()[labels.index - 2]).sum() > 5
         train, test = (splits["row"][splits["split"] == s] - 2 for s in ("train", "test"))
         assert (labels.index - 2).tolist() == train.tolist()
