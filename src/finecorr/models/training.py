@@ -140,13 +140,10 @@ def train(
         regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
-    learning, layout = regressor, regressor.layout
-    if options.strategy == "fsdp":
-        # What is shared out among the devices stays so, and has to be in torch's own layout.
-        learning, layout = deepcopy(regressor), torch.contiguous_format
+    # What is shared out among the devices stays so, and has to be in torch's own layout.
+    learning = deepcopy(regressor) if options.strategy == "fsdp" else regressor.arrange()
     module = RegressionModule(
-        # torch's annotations do not know this form.
-        learning.to(memory_format=layout),  # type: ignore[call-overload]
+        learning,
         options.build_loss(),
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
