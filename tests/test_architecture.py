@@ -104,7 +104,8 @@ def test_what_is_looked_for_is_the_extra_app() -> None:
 
 
 HEAVY = {
-    *("PIL", "jinja2", "jsonschema", "lightning", "matplotlib", "monai", "numpy", "openpyxl"),
+    *("PIL", "jinja2", "jsonschema", "lightning", "matplotlib", "monai", "nibabel"),
+    *("numpy", "openpyxl"),
     *("pandas", "plotly", "pyarrow", "pydicom", "ray", "scipy", "sklearn", "tensorboard", "timm"),
     *("torch", "torch._dynamo", "torchmetrics", "transformers"),
 }

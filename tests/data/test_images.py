@@ -80,7 +80,7 @@ def test_a_picture_of_several_rows_is_decoded_once(
         _write(tmp_path / f"{name}.png", np.eye(20, dtype=np.uint8))
     decoded = []
 
-    def read(path: Path, frame: int) -> pictures.Picture:
+    def read(path: Path, frame: int, *, volumes: bool) -> pictures.Picture:
         decoded.append(path.name)
         return raster.read(path, frame)
 
@@ -141,7 +141,7 @@ def test_images_that_are_decoded_side_by_side_are_together_no_larger_than_one_ma
         _write(tmp_path / f"{i}.png", np.zeros((100, 100 * (1 + i % 3)), np.uint8))
     now, most, lock = 0, 0, threading.Lock()
 
-    def read(path: Path, frame: int) -> pictures.Picture:
+    def read(path: Path, frame: int, *, volumes: bool) -> pictures.Picture:
         nonlocal now, most
         picture = raster.read(path, frame)
         with lock:
@@ -173,11 +173,11 @@ def _counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[tuple[str
     headers: list[str] = []
     frames: list[tuple[str, int]] = []
 
-    def header(path: Path) -> pictures.Header:
+    def header(path: Path, *, volumes: bool) -> pictures.Header:
         headers.append(path.name)
         return raster.header(path)
 
-    def read(path: Path, frame: int) -> pictures.Picture:
+    def read(path: Path, frame: int, *, volumes: bool) -> pictures.Picture:
         frames.append((path.name, frame))
         return raster.read(path, frame)
 

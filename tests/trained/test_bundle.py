@@ -387,7 +387,9 @@ DESCRIPTIONS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "images of no pixels": (("images", "image_size"), [0, 0], "--image-size must be from"),
     "images of fewer": (("images", "image_size"), [-32, 48], "--image-size must be from"),
     "images of text": (("images", "image_size"), "large", "its image_size is 'large'"),
-    "images of three sides": (("images", "image_size"), [32] * 3, "its image_size is [32, 32, 32]"),
+    "images of three sides": (("images", "image_size"), [32] * 3, "column is for pictures"),
+    "images of four sides": (("images", "image_size"), [32] * 4, "not 4 numbers"),
+    "voxels of pictures": (("images", "spacing"), [1.0], "--spacing is for volumes"),
     "images of half a pixel": (("images", "image_size"), [32.5, 48], "its image_size is 32.5"),
     "other images than the network's": (
         ("images", "image_size"),

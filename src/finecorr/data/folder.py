@@ -11,7 +11,7 @@ import numpy as np
 
 from finecorr.data.frames import raise_faults
 from finecorr.data.options import TableOptions
-from finecorr.data.pictures import is_picture, is_slice
+from finecorr.data.pictures import is_dicom, is_picture, is_slice
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError, InputWarning, spelled
 
@@ -33,8 +33,10 @@ def read_folder(folder: Path, options: TableOptions, *, volumes: bool = False) -
     for path in sorted(_files(folder)):
         (images if _is_picture(path) else others).append(path)
     if volumes:
-        slices = [path for path in images if _is_slice(path)]
-        images = sorted({*images} - {*slices} | {path.parent for path in slices})
+        series = {path.parent for path in images if _is_slice(path)}
+        # What else of DICOM is in such a folder is of its series, which says what is wrong with it.
+        alone = {path for path in images if path.parent not in series or not is_dicom(path)}
+        images = sorted(alone | series)
     if not images:
         raise InputError(f"{folder}: no image in this folder")
     names = [

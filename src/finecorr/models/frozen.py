@@ -115,9 +115,7 @@ def frozen_features(
         own.mkdir(parents=True, exist_ok=True)
         remove_temporary(own)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        # torch's annotations do not know the form with the memory format.
-        computing: Regressor = regressor.to(device, memory_format=regressor.layout)  # type: ignore[call-overload]
-        computing.eval()
+        computing = regressor.to(device).arrange().eval()
         for start in tqdm(todo, "features", unit="part", leave=False, disable=None):
             rows = np.arange(start, min(start + _ROWS, len(table)))
             part = _computed(computing, table.take(rows), options, device, left_out)

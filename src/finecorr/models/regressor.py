@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import convert_conv3d_weight_memory_format
 
 from finecorr.errors import InputError
 from finecorr.functional.moments import populations
@@ -87,7 +88,15 @@ class Regressor(nn.Module):
     def layout(self) -> torch.memory_format:
         """In which its weights and images are fastest."""
         flat = len(self.architecture.image_size) == 2
-        return torch.channels_last if flat else torch.contiguous_format
+        return torch.channels_last if flat else torch.channels_last_3d
+
+    def arrange(self) -> Regressor:
+        """Has its weights in this layout."""
+        if self.layout == torch.channels_last:
+            # torch's annotations do not know this form.
+            return self.to(memory_format=self.layout)  # type: ignore[call-overload, no-any-return]
+        convert_conv3d_weight_memory_format(self.backbone, self.layout)
+        return self
 
     def standardise_targets(self, targets: NDArray[np.float64]) -> None:
         """Takes mean and standard deviation from training targets `(n, targets)` with NaN."""

@@ -145,9 +145,7 @@ class _Work:
         self._turn: AbstractContextManager[Any] = nullcontext() if self.side_by_side else Lock()
         self._pixels = PIXELS_ON_CPU if on_cpu else PIXELS_ON_GPU
         for member in members:
-            # torch's annotations do not know this form.
-            regressor = member.regressor
-            regressor.to(self._device, memory_format=regressor.layout).eval()  # type: ignore[call-overload]
+            member.regressor.to(self._device).arrange().eval()
 
     def __call__(self, rows: Sequence[Row]) -> list[Outcome]:
         found: list[Outcome] = []

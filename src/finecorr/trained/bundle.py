@@ -269,6 +269,7 @@ def _regressor(architecture: Architecture, weights: dict[str, Tensor]) -> Regres
         architecture.channels,
         architecture.features,
         config=architecture.network_config,
+        dimensions=len(architecture.image_size),
     )
     # Before layers are built that are larger than the file.
     alone = Regressor(replace(architecture, hidden=(), targets=1), network)
@@ -296,6 +297,7 @@ def _check_size(architecture: Architecture, weights: dict[str, Tensor]) -> None:
             architecture.channels,
             architecture.features,
             config=architecture.network_config,
+            dimensions=len(architecture.image_size),
         )
     parameters = sum(value.numel() for value in network.weighted.parameters())
     if parameters > sum(value.numel() for value in weights.values()):

@@ -160,7 +160,8 @@ class Model:
                 return found[list(predictor.targets)].to_numpy()
             return found
         differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
-        note_views(table, sum(outcome.unfit for outcome in outcomes), differing)
+        unfit = sum(outcome.unfit for outcome in outcomes)
+        note_views(table, unfit, differing, volumes=self.bundle.images.volumes)
         if table.features is None:
             found.insert(0, "image", table.names)
         else:
@@ -181,7 +182,9 @@ class Model:
             InputError: an image cannot be read.
         """
         predictor = Predictor([self.bundle], PredictionOptions())
-        rows, _ = self._rows(images, 1.0 if any(self.bundle.table.lengths) else None, image_root)
+        bundle = self.bundle
+        size = 1.0 if any(bundle.table.lengths) and not bundle.images.volumes else None
+        rows, _ = self._rows(images, size, image_root)
         outcomes = list(predictor.outcomes(rows))
         if not outcomes:
             raise InputError(_NONE)
@@ -197,6 +200,12 @@ class Model:
         if self.bundle.encoding is not None and not isinstance(images, str | Path | pd.DataFrame):
             raise InputError(
                 "the model predicts from columns of a table: give a DataFrame, or its path"
+            )
+        volumes = self.bundle.images.volumes
+        if is_array(images) and volumes:
+            raise InputError(
+                "arrays do not say where their axes point, and how large their voxels are: give "
+                "the paths of NIfTI files, or of folders of DICOM slices"
             )
         if is_array(images):
             try:
@@ -223,9 +232,9 @@ class Model:
             if (frame is not None and self.bundle.encoding is None) or root is not None:
                 given["image_root"] = Path(root or ".")
             chosen = overridden(columns, given)
-            table = unlabelled(chosen, sizes=pixel_size is None, frame=frame)
+            table = unlabelled(chosen, sizes=pixel_size is None, frame=frame, volumes=volumes)
             check_features(table, self.bundle.encoding)
-        table = sized(table, columns, pixel_size)
+        table = sized(table, columns, pixel_size, volumes=volumes)
         return rows_of(table), table
 
 

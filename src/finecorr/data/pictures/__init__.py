@@ -19,6 +19,7 @@ __all__ = [
     "check_size",
     "fault_of",
     "header",
+    "is_dicom",
     "is_picture",
     "is_slice",
     "read",
@@ -46,7 +47,7 @@ def is_picture(path: Path) -> bool:
 
 def is_slice(path: Path) -> bool:
     """Whether a file is one slice of a DICOM series, which its folder stands for."""
-    if not _is_dicom(path):
+    if not is_dicom(path):
         return False
     from finecorr.data.pictures import dicom
 
@@ -116,7 +117,7 @@ def _reader(path: Path, volumes: bool) -> ModuleType:
         from finecorr.data.pictures import nifti
 
         return nifti
-    if not _is_dicom(path):
+    if not is_dicom(path):
         return raster
     if volumes:
         from finecorr.data.pictures import series
@@ -131,7 +132,8 @@ def _is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI_SUFFIXES)
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is one, by its name or its content."""
     return path.suffix.lower() in DICOM_SUFFIXES or begins_as_dicom(path)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from finecorr.data.pictures import DICOM_SUFFIXES, begins_as_dicom, dicom
+from finecorr.data.pictures import dicom, is_dicom
 from finecorr.data.pictures.orientation import Orientation, orientation_of
 from finecorr.data.pictures.picture import Header, Picture, Values
 from finecorr.errors import spelled
@@ -98,7 +98,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def _is_slice(path: Path) -> bool:
-    if path.suffix.lower() not in DICOM_SUFFIXES and not begins_as_dicom(path):
+    if not is_dicom(path):
         return False
     if dicom.has_pixels(path):
         return True
