@@ -17,8 +17,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-from finecorr.data.phantom import write_phantoms
-
 # Small tensors gain nothing from a second thread, and it waits where another test has the core.
 os.environ["OMP_NUM_THREADS"] = "1"  # for what the tests start
 torch.set_num_threads(1)
@@ -48,6 +46,8 @@ SMALL_FLAGS = [*("--image-size", "48", "68"), *("--network", "resnet10-narrow")]
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The table of a few phantoms; their images are beside it, in `images`."""
+    from finecorr.data.phantom import write_phantoms  # the core alone has no tables
+
     return write_phantoms(tmp_path_factory.mktemp("phantoms"), 80, height=68, width=96)
 
 

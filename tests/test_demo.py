@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +12,18 @@ import yaml
 from finecorr.cli import main
 from finecorr.demo import length, quality
 from finecorr.tasks import TASKS
+
+
+def _opened(printed: str, folder: Path) -> str:
+    """What a browser is asked to open by the last line that was printed."""
+    asked = folder / "asked"
+    browser = folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {shlex.quote(str(asked))}\n')
+    browser.chmod(0o755)
+    command = shlex.split(printed.splitlines()[-1])
+    environment = {**os.environ, "BROWSER": f"{browser} %s"}
+    subprocess.run(command, env=environment, check=True, timeout=60)
+    return asked.read_text().strip()
 
 
 def test_the_demo_compares_two_losses_and_can_be_repeated(
@@ -26,7 +41,9 @@ def test_the_demo_compares_two_losses_and_can_be_repeated(
     assert (out / "bland_altman.png").exists()
     page = (out / "report.html").read_text()
     assert all(words in page for words in ("mse", "fine_grained", "Learning curves"))
-    assert str(out / "report.html") in first
+    said = [line.split()[0] for line in first.splitlines() if line and line[0].isupper()]
+    assert said == ["Drawing", "Training", "Training", "Writing"]
+    assert _opened(first, tmp_path) == (out / "report.html").as_uri()
     assert "Highest and lowest scores" not in page
 
     (out / "notes.txt").write_text("what I saw")
@@ -52,7 +69,8 @@ def test_the_demo_of_quality_compares_two_views(
     printed = capsys.readouterr().out
     for name in ("fit, image", "crops, type"):
         assert name in printed
-    assert printed.count("It is not a human opinion of its quality.") == 2
+    assert printed.count("It is not a human opinion of its quality.") == 1
+    assert _opened(printed, tmp_path) == (out / "report.html").as_uri()
     assert (out / "scatter.png").exists()
     page = (out / "report.html").read_text()
     for words in ("<h3>Views</h3>", "Highest and lowest scores", "PLCC mapped"):

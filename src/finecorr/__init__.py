@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from finecorr.pieces import InPieces, in_pieces
     from finecorr.trained.model import Model, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Check",

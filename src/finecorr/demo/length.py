@@ -7,7 +7,7 @@ from pathlib import Path
 
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.phantom import write_phantoms
-from finecorr.demo.trial import Contender, Trial, claim
+from finecorr.demo.trial import Contender, Trial, claim, say
 from finecorr.models.options import TrainingOptions
 from finecorr.run_options import RunOptions
 
@@ -23,6 +23,7 @@ def run(out: Path, overwrite: bool) -> str:
     """The demo in a folder: what it found, as text."""
     images = out / "phantoms"
     claim(out, images, overwrite)
+    say(f"Drawing ultrasound-like images of {SUBJECTS} heads into {images}")
     table = TableOptions(
         write_phantoms(images, SUBJECTS),
         image_root=images / "images",
@@ -31,11 +32,7 @@ def run(out: Path, overwrite: bool) -> str:
         group_pattern=r"^(\d+)_",
         pixel_size_column="pixel size(mm)",
     )
-    print(
-        f"{SUBJECTS} synthetic heads; {WRONG_LABELS:.0%} of the training labels are replaced by "
-        "those of others",
-        flush=True,
-    )
+    say(f"{WRONG_LABELS:.0%} of the training labels are replaced by those of others")
     contenders = [
         Contender(
             loss,

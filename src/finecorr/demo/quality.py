@@ -9,7 +9,7 @@ from finecorr.data.degradation.degrading import TABLE, write_degradations
 from finecorr.data.degradation.options import MEANING, DegradationOptions
 from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
 from finecorr.data.phantom import write_phantoms
-from finecorr.demo.trial import Contender, Trial, claim
+from finecorr.demo.trial import Contender, Trial, claim, say
 from finecorr.models.options import TrainingOptions
 from finecorr.report.verdict import Kind
 from finecorr.run_options import RunOptions
@@ -40,15 +40,15 @@ def run(out: Path, overwrite: bool) -> str:
     images = out / "degraded"
     claim(out, images, overwrite)
     height, width = SIZE
+    say(f"Drawing ultrasound-like images of {SUBJECTS} heads, and degrading them, into {images}")
     heads, versions = images / "heads", images / "versions"
     write_phantoms(heads, SUBJECTS, height=height, width=width)
     made = DegradationOptions(versions, r"^(\d+)_", kinds=KINDS, versions=VERSIONS, at_once=AT_ONCE)
     count = len(write_degradations(heads / "images", made))
     table = TableOptions(versions / TABLE, target_columns=(TARGET,), group_column="group")
-    print(
-        f"{count} images of {SUBJECTS} synthetic heads, {height} x {width} pixels, most of them "
-        f"degraded in known steps ({', '.join(KINDS)}). {MEANING}",
-        flush=True,
+    say(
+        f"{count} images of {height} x {width} pixels, most of them degraded in known steps "
+        f"({', '.join(KINDS)})"
     )
     contenders = [
         Contender(
@@ -64,7 +64,8 @@ def run(out: Path, overwrite: bool) -> str:
         )
         for name, (view, augmentation) in VIEWS.items()
     ]
-    result = Trial(
+    say(MEANING)
+    return Trial(
         contenders,
         table,
         CROPS,
@@ -81,4 +82,3 @@ def run(out: Path, overwrite: bool) -> str:
         "images of other heads (MAE in severity)",
         Kind("view", "views"),
     ).run(out)
-    return f"{result}\n{MEANING}"

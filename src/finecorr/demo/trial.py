@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +54,15 @@ class Trial:
     """What they differ in."""
 
     def run(self, out: Path) -> str:
-        """Trains them, writes the figures and the page, and returns the result as text."""
+        """Trains them, writes the figures and the page, and returns the result as text. Its last
+        line opens the page."""
         (target,) = self.table.target_columns
         panels, predictions = [], []
-        for one in self.contenders:
+        for number, one in enumerate(self.contenders, 1):
+            say(
+                f"Training {number} of {len(self.contenders)}, {one.training.epochs} epochs: "
+                f"{one.name}"
+            )
             evaluation = train(self.table, one.images, one.augmentation, one.training, one.run)
             tested = evaluation.predictions.rename(
                 columns={target: "truth", f"predicted {target}": "prediction"}
@@ -64,6 +71,7 @@ class Trial:
             panels.append(
                 Panel(one.name, target, tested["prediction"].to_numpy(), tested["truth"].to_numpy())
             )
+        say("Writing the figures and the page with the images")
         scatter(panels, out / SCATTER)
         bland_altman(panels, out / BLAND_ALTMAN)
         together = pd.concat(predictions)
@@ -74,9 +82,10 @@ class Trial:
         result = values.loc[names, ["PLCC", "SRCC", "MAE"]].rename_axis(self.kind.one)
         table = result.to_string(float_format=lambda value: f"{value:.3f}")
         return (
-            f"\ntest split, {len(tested)} {self.tested}:\n{table}\n"
+            f"\ntest split, {len(tested)} {self.tested}:\n{table}\n\n"
             f"figures: {out / SCATTER}, {out / BLAND_ALTMAN}\n"
-            f"page, with the images: {out / trainings.REPORT}"
+            f"page, with the images: {out / trainings.REPORT}; this opens it:\n"
+            f"{_opening(out / trainings.REPORT)}"
         )
 
     @property
@@ -103,6 +112,16 @@ class Trial:
             kind=self.kind,
             quality=self._mapped,
         )
+
+
+def say(what: str) -> None:
+    """What comes next, at once."""
+    print(what, flush=True)
+
+
+def _opening(page: Path) -> str:
+    """The command that opens it in a browser, on any system."""
+    return shlex.join([sys.executable, "-m", "webbrowser", page.resolve().as_uri()])
 
 
 def claim(out: Path, images: Path, overwrite: bool) -> None:

@@ -168,7 +168,7 @@ def _shown(
     soft = np.mean(spacing) / 2  # A voxel shows what is in all of it.
 
     def within(distance: Points) -> Points:
-        return 1 / (1 + np.exp(np.clip(distance / soft * 2, -50, 50)))
+        return np.asarray(1 / (1 + np.exp(np.clip(distance / soft * 2, -50, 50))))
 
     decibels = rng.uniform(-34, -26) + 4 * _smooth(rng, size, 6)
     brain = rng.uniform(-24, -18) + 2 * _smooth(rng, size, 3)
