@@ -254,7 +254,7 @@ def test_crops_on_a_grid_are_averaged(exposures: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--pixel-size-column", "target"], "a length is seen in the whole image only"),
+        (["--pixel-size-column", "target"], "a length shows in the whole image only"),
         (["--frozen", "--weights", "none"], "--weights none has learnt nothing"),
         (["--weights", "pretrained"], "there are none for resnet10-narrow"),
         (["--weights", "absent.pt"], "no such file"),

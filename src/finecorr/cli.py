@@ -131,7 +131,7 @@ def _expanded(arguments: list[str]) -> list[str]:
     if drawn is None or "--split-column" in flags or "--split-column" not in given:
         return given
     warnings.warn(
-        f"the split that comes with the data set is left out, as {drawn} draws others",
+        f"the split that comes with the data set is not used, as {drawn} draws others",
         InputWarning,
         stacklevel=2,
     )

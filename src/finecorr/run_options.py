@@ -16,20 +16,22 @@ class RunOptions(SplitOptions):
     corrupt_labels: float = field(
         default=0.0,
         metadata={
-            "help": "share of the training rows that get another row's label, to see what a loss "
+            "help": "give this share of the training rows another row's label, to see what a loss "
             "makes of wrong labels"
         },
     )
     mapped: bool = field(
         default=False,
-        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
+        metadata={"help": "also report PLCC and RMSE after the logistic mapping of image quality"},
     )
     license: str | None = field(
         default=None,
-        metadata={"help": "licence of the model, as SPDX names it: Apache-2.0 ..."},
+        metadata={
+            "help": "licence under which the model is handed on, as SPDX names it: Apache-2.0 ..."
+        },
     )
     note: str | None = field(
-        default=None, metadata={"help": "what else those should know who are given the model"}
+        default=None, metadata={"help": "what else those should know who get the model"}
     )
     overwrite: bool = field(
         default=False, metadata={"help": "replace the run that is in the folder"}

@@ -171,8 +171,8 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
             {"score_columns": ("a", "b"), "target_columns": ("m",)},
             "no row has the scores of two observers",
         ),
-        ({"sd": [1] * 4}, {"sd_column": "sd"}, "--sd-column and --observers need each other"),
-        ({}, {"observers": "25"}, "--sd-column and --observers need each other"),
+        ({"sd": [1] * 4}, {"sd_column": "sd"}, "give --sd-column and --observers together"),
+        ({}, {"observers": "25"}, "give --sd-column and --observers together"),
         ({"sd": [1] * 4}, {"sd_column": "sd", "observers": "1"}, "--observers must be at least 2"),
         ({"sd": [1] * 4}, {"sd_column": "sd", "observers": "who"}, "no column 'who' for --obs"),
         (
@@ -188,7 +188,7 @@ def test_without_a_subject_each_image_is_its_own(folder: Path) -> None:
         (
             {"t": [1] * 4, "sd": [1] * 4},
             {"sd_column": "sd", "observers": "9", "target_columns": ("target", "t")},
-            "--sd-column is of one target",
+            "--sd-column is for one target",
         ),
         (
             {"sd": [1] * 4},

@@ -24,8 +24,7 @@ class CheckOptions(SplitOptions):
     decode: int | Literal["all"] = field(
         default=1000,
         metadata={
-            "help": "images that are decoded, evenly spread over the table where it has more; or "
-            "all. All headers are read"
+            "help": "images to decode, evenly spread over the table; or all. All headers are read"
         },
     )
 

@@ -23,7 +23,11 @@ _MOST = 1000
 class ComparisonOptions:
     """What is compared, and where it goes. Each field is a flag of the command line."""
 
-    out: Path = field(metadata={"help": "folder for the comparison; what is there is not repeated"})
+    out: Path = field(
+        metadata={
+            "help": "folder for the comparison; trainings that are finished there are not repeated"
+        }
+    )
     losses: tuple[str, ...] = field(
         default=("mse", "robust_pearson", "fine_grained"),
         metadata={
@@ -47,16 +51,16 @@ class ComparisonOptions:
     repeats: int | None = field(
         default=None,
         metadata={
-            "help": "random splits in the place of folds, each of 80 % of the subjects for "
-            "training and 20 % for testing, of which the median is reported"
+            "help": "this many random splits instead of folds, each with 80 % of the subjects for "
+            "training and 20 % for testing; the median is reported"
         },
     )
     reference: bool = field(
         default=False,
         metadata={
-            "help": "beside the losses scikit-learn's HistGradientBoostingRegressor, with its "
-            "defaults, on the same rows and labels: what one would take in the place of a network "
-            "for --feature-columns"
+            "help": "add scikit-learn's HistGradientBoostingRegressor with its defaults, on the "
+            "same rows and labels: what one would take instead of a network "
+            "(--feature-columns)"
         },
     )
     seeds: int = field(
@@ -64,25 +68,25 @@ class ComparisonOptions:
     )
     corrupt_labels: float = field(
         default=0.0,
-        metadata={"help": "share of the training rows that get another row's label"},
+        metadata={"help": "give this share of the training rows another row's label"},
     )
     mapped: bool = field(
         default=False,
-        metadata={"help": "also PLCC and RMSE after the logistic mapping of image quality"},
+        metadata={"help": "also report PLCC and RMSE after the logistic mapping of image quality"},
     )
     workers: int = field(
         default=1,
         metadata={
-            "help": "trainings side by side: each has --devices GPUs, or its share of the cores"
+            "help": "trainings at the same time; each has --devices GPUs, or its share of the cores"
         },
     )
     executor: Literal["processes", "ray"] = field(
         default="processes",
         metadata={
-            "help": "where the trainings run: as processes of this machine, or as tasks of a Ray "
-            "cluster, which is that of RAY_ADDRESS, or the one that `ray start` has started "
-            "here, or else a local one; it may have room for fewer than --workers, and all its "
-            "nodes need finecorr, and the table, its images and --out under the same paths"
+            "help": "where the trainings run: processes of this machine, or tasks of a Ray "
+            "cluster (that of RAY_ADDRESS, or the one that `ray start` has started here, "
+            "or a local one), all of whose nodes need finecorr, and the table, its images "
+            "and --out under the same paths"
         },
     )
 

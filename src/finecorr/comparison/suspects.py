@@ -77,7 +77,7 @@ def _of_comparison(folder: Path) -> pd.DataFrame:
         names = ["image", *names]
     suspects = read_record(folder / SUSPECTS, names, numbers, ["row"])
     if suspects[["label", "prediction"]].isin([np.inf, -np.inf, np.nan]).any(axis=None):
-        raise InputError(f"{folder / SUSPECTS} is damaged: it holds what is no number")
+        raise InputError(f"{folder / SUSPECTS} is damaged: it holds something that is not a number")
     return suspects[["row", *names, *numbers]]
 
 

@@ -50,7 +50,7 @@ class OpinionColumns:
     def check(self, targets: tuple[str, ...]) -> None:
         """Raises InputError if they contradict each other, or the columns of targets."""
         if (self.deviation is None) != (self.observers is None):
-            raise InputError("--sd-column and --observers need each other")
+            raise InputError("give --sd-column and --observers together")
         if self.scores is None and self.deviation is None:
             return
         if self.scores is not None and self.deviation is not None:
@@ -59,7 +59,7 @@ class OpinionColumns:
             raise InputError("--score-columns needs a column for each of at least two observers")
         if len(targets) > 1:
             flag = "--sd-column" if self.scores is None else "--score-columns"
-            raise InputError(f"{flag} is of one target, and --target-columns names several")
+            raise InputError(f"{flag} is for one target, and --target-columns names several")
         if self.number is not None and self.number < 2:
             raise InputError(f"--observers must be at least 2, or a column, not {self.observers}")
 

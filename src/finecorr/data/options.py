@@ -41,34 +41,35 @@ class TableOptions:
     image_columns: tuple[str, ...] = field(
         default=("image",),
         metadata={
-            "help": "column of image paths; several for several images a row, whose predictions "
-            "are averaged"
+            "help": "column of image paths; with several columns, a row has several images, and "
+            "their predictions are averaged"
         },
     )
     frame_column: str | None = field(
         default=None,
-        metadata={"help": "column with the number, from 1, of the frame or page of the image"},
+        metadata={
+            "help": "column with the number of the frame or page in the image's file, from 1"
+        },
     )
     all_frames: bool = field(
         default=False,
         metadata={
-            "help": "a file of several frames stands for all of them, whose predictions are "
-            "averaged"
+            "help": "use all frames of a file that has several, and average their predictions"
         },
     )
     feature_columns: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "columns of numbers and categories to predict from, in the place of images; "
-            "'*' for all that no other flag names (stands for --task table, where no --task or "
-            "--config is given)"
+            "help": "columns of numbers and categories to predict from, instead of images; '*' "
+            "for all that no other flag names (without --task or --config, it means "
+            "--task table)"
         },
     )
     category_columns: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "of --feature-columns, those that are categories though they look like "
-            "numbers; columns of text are categories by themselves"
+            "help": "those of --feature-columns that look like numbers and are categories; "
+            "columns of text always are"
         },
     )
     target_columns: tuple[str, ...] = field(
@@ -82,22 +83,23 @@ class TableOptions:
     group_pattern: str | None = field(
         default=None,
         metadata={
-            "help": "regular expression that takes the subject from the image's file name: its "
-            "first group, or else its whole match"
+            "help": "regular expression that finds the subject in the name of the image's file: "
+            "its first group, or else its whole match"
         },
     )
     split_column: str | None = field(
         default=None,
         metadata={
-            "help": "column with train, validation or test (without validation rows, some of the "
-            "training subjects serve)"
+            "help": "column that says train, validation or test; if no row says validation, some "
+            "of the training subjects are used for it"
         },
     )
     within: str | None = field(
         default=None,
         metadata={
-            "help": "column of groups (parts of a data set, kinds of distortion, subjects): adds "
-            "the correlations within each, on average; 'subject' for those of --group-pattern"
+            "help": "column of groups, such as parts of a data set, kinds of distortion, or "
+            "subjects: adds the mean of the correlations within each group; 'subject' for "
+            "the subjects of --group-pattern"
         },
     )
     weight_column: str | None = field(
@@ -106,32 +108,35 @@ class TableOptions:
     score_columns: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "columns of the scores of several observers, whose mean becomes the target, "
-            "under the name of --target-columns; rows on which they agree weigh more"
+            "help": "one column of scores for each observer; their mean becomes the target, under "
+            "the name of --target-columns, and rows on which the observers agree weigh "
+            "more"
         },
     )
     sd_column: str | None = field(
         default=None,
         metadata={
-            "help": "column of the standard deviation of the opinions whose mean the target is, in "
-            "its unit; needs --observers"
+            "help": "column with the standard deviation of the observers' scores, where the "
+            "target is their mean, in the same unit; needs --observers"
         },
     )
     observers: str | None = field(
-        default=None, metadata={"help": "how many opinions these are: a number, or a column"}
+        default=None, metadata={"help": "how many observers have scored: a number, or a column"}
     )
     pixel_size_column: str | None = field(
         default=None,
         metadata={
-            "help": "column with the side of a pixel, in the length unit of the targets: "
-            "they are then learnt in pixels; an empty cell is what the image's file says, in mm"
+            "help": "column with the side of a pixel, in the unit of the targets: the targets are "
+            "then lengths, learnt in pixels; if a cell is empty, the image's file says "
+            "it, in mm"
         },
     )
     length_columns: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "targets that are lengths (default with --pixel-size-column: all of them; "
-            "without it, their pixel sizes are those of the images' files, in mm), learnt in pixels"
+            "help": "targets that are lengths, learnt in pixels (default with "
+            "--pixel-size-column: all of them; without it, the images' files say how "
+            "large a pixel is, in mm)"
         },
     )
     volume_columns: tuple[str, ...] | None = field(
@@ -144,21 +149,21 @@ class TableOptions:
     units: tuple[str, ...] | None = field(
         default=None,
         metadata={
-            "help": "unit of each target, for those who get the model (default: what is in "
+            "help": "the unit of each target, for those who get the model (default: what is in "
             "brackets at the end of its name)"
         },
     )
     encoding: str | None = field(
         default=None,
         metadata={
-            "help": "encoding of a text table, as Python names it: latin-1, cp1252 ... "
-            "(default: UTF-8, or what its first bytes say)"
+            "help": "encoding of a text table, as Python names it: latin-1, cp1252 ... (default: "
+            "UTF-8, or what its first bytes say)"
         },
     )
     separator: str | None = field(
         default=None,
         metadata={
-            "help": "separator of the cells of a text table: one character, or 'tab' (default: "
+            "help": "what separates the cells of a text table: one character, or 'tab' (default: "
             "found in its header)"
         },
     )
@@ -167,7 +172,7 @@ class TableOptions:
         metadata={"help": "decimal mark of numbers (default: found in their columns)"},
     )
     sheet: str | None = field(
-        default=None, metadata={"help": "sheet of an Excel file, if several hold something"}
+        default=None, metadata={"help": "sheet of an Excel file, if several have something in them"}
     )
     layout: str | None = field(
         default=None,
@@ -206,20 +211,18 @@ class SplitOptions:
 
     split_fractions: tuple[float, float, float] = field(
         default=(0.7, 0.15, 0.15),
-        metadata={
-            "help": "shares of the subjects for training, validation (which may be 0) and test"
-        },
+        metadata={"help": "shares of the subjects for training, validation (may be 0) and test"},
     )
     folds: int | None = field(
         default=None,
         metadata={
-            "help": "cut the subjects into so many folds and test on one of them; of the others, "
-            "--split-fractions says how many are for validation"
+            "help": "cut the subjects into this many folds, and test on one of them; "
+            "--split-fractions says how many of the others are for validation"
         },
     )
-    fold: int = field(default=1, metadata={"help": "which of the folds to test on, from 1"})
+    fold: int = field(default=1, metadata={"help": "the fold to test on, from 1"})
     split_seed: int | None = field(
-        default=None, metadata={"help": "seed of the splits (default: --seed)"}
+        default=None, metadata={"help": "seed of the splits (default: that of --seed)"}
     )
 
 
@@ -236,9 +239,9 @@ class ImageOptions:
     view: Literal["fit", "crops"] = field(
         default="fit",
         metadata={
-            "help": "fit: the whole image, brought to --image-size; crops: at the resolution of "
-            "its file, where blur, noise and compression are: crops of it for training, and the "
-            "whole for prediction"
+            "help": "fit: the whole image, brought to --image-size; crops: the image at the "
+            "resolution of its file, where blur, noise and compression show; the network "
+            "is trained on crops of it and predicts from the whole"
         },
     )
     image_size: tuple[int, ...] = field(
@@ -252,9 +255,9 @@ class ImageOptions:
     spacing: tuple[float, ...] | None = field(
         default=None,
         metadata={
-            "help": "of the voxels of volumes, in mm: one number, or that of depth, height and "
-            "width; what is larger than --image-size is cut at its edges (default: cubes of which "
-            "--image-size holds the whole volume, for each its own)"
+            "help": "voxel size of volumes, in mm: one number, or one for depth, height and "
+            "width; what does not fit into --image-size is cut off at the edges (default: "
+            "cubes, as small as --image-size allows for the whole volume)"
         },
     )
     crop_size: tuple[int, int] = field(
@@ -267,33 +270,33 @@ class ImageOptions:
     test_crops: int = field(
         default=0,
         metadata={
-            "help": "predict from so many crops on a grid, whose predictions are averaged; 0 for "
+            "help": "predict from this many crops on a grid, and average the predictions; 0 for "
             "the whole image, which not every network takes (--view crops)"
         },
     )
     intensity: Intensity = field(
         default=("image",),
         metadata={
-            "help": "what becomes black and white: 'image' for the darkest and the brightest value "
-            "of each image; 'type' for what its type, or a DICOM's bits stored, can hold; or two "
-            "numbers, in the unit of its values (HU, say)"
+            "help": "what becomes black and white: 'image' for the darkest and the brightest "
+            "value of each image; 'type' for what its type (or a DICOM's bits stored) can "
+            "hold; or two numbers, in the unit of the values, such as HU"
         },
     )
     rgb: bool = field(
-        default=False, metadata={"help": "three colour channels instead of one of grey"}
+        default=False, metadata={"help": "three colour channels, instead of one of grey"}
     )
     max_megapixels: float = field(
         default=MAX_MEGAPIXELS,
         metadata={
-            "help": "million pixels of the largest image, or million voxels of the largest volume, "
-            "that is read; all that are decoded at a time have together no more"
+            "help": "largest image that is read, in million pixels (of a volume, million voxels); "
+            "images that are decoded at the same time have no more together"
         },
     )
     cache_mb: int = field(
         default=4096,
         metadata={
-            "help": "megabytes of memory for decoded images; those that fit are decoded at the "
-            "start, and the others when they are needed"
+            "help": "memory for decoded images, in megabytes; those that fit are decoded at the "
+            "start, the others when they are needed"
         },
     )
 
@@ -386,13 +389,12 @@ def check_lengths(table: TableOptions, images: ImageOptions) -> None:
             "give --length-columns and --volume-columns"
         )
     if any(table.lengths) and images.view == "crops":
-        raise InputError("a length is seen in the whole image only: it needs --view fit")
+        raise InputError("a length shows in the whole image only: use --view fit")
     if 3 in table.lengths and not images.volumes:
         raise InputError("--volume-columns needs volumes: give three numbers to --image-size")
     if 1 in table.lengths and images.voxel is not None and len(set(images.voxel)) > 1:
         raise InputError(
-            "a length is as many voxels in each direction only where they are cubes: give one "
-            "number to --spacing"
+            "lengths are learnt in voxels, which must be cubes: give one number to --spacing"
         )
 
 
@@ -435,8 +437,8 @@ class AugmentationOptions:
     zoom: float = field(
         default=0.1,
         metadata={
-            "help": "largest change of scale, as a share; used only where all targets are "
-            "lengths in pixels, or volumes in voxels, which are scaled with it"
+            "help": "largest change of scale, as a share; used only if all targets are lengths in "
+            "pixels, or volumes in voxels, which are scaled with it"
         },
     )
     gain: float = field(default=0.2, metadata={"help": "largest change of brightness, as a share"})

@@ -324,7 +324,9 @@ def check_options(options: TableOptions) -> None:
             raise InputError(f"{flag}: {stray[0]!r} is none of --target-columns")
     both = set(options.length_columns or ()) & set(options.volume_columns or ())
     if both:
-        raise InputError(f"{min(both)!r} is in --length-columns and --volume-columns: it is one")
+        raise InputError(
+            f"{min(both)!r} is in --length-columns and in --volume-columns: name it in one of them"
+        )
     _opinions(options).check(options.target_columns)
     if options.units is not None and len(options.units) != len(options.target_columns):
         raise InputError(
@@ -373,7 +375,10 @@ def _check_features(options: TableOptions) -> None:
     }
     given = [flag for flag, is_given in of_images.items() if is_given]
     if given:
-        raise InputError(f"{given[0]} is for images, and --feature-columns are without: use one")
+        raise InputError(
+            f"{given[0]} is for images, and --feature-columns for tables without images: "
+            "leave out one of them"
+        )
     if EVERY in features:
         if len(features) > 1:
             raise InputError(f"--feature-columns {EVERY} stands for all columns: give it alone")

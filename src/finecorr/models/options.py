@@ -33,7 +33,7 @@ class TrainingOptions:
     )
     loss_options: dict[str, Any] = field(
         default_factory=dict,
-        metadata={"help": "options of the loss, as --loss-options.NAME VALUE or as YAML"},
+        metadata={"help": "options of the loss: --loss-options.NAME VALUE, or YAML"},
     )
     network: str = field(
         default="resnet18",
@@ -48,31 +48,36 @@ class TrainingOptions:
     weights: str = field(
         default="none",
         metadata={
-            "help": "what the network starts from: pretrained, for those that timm or Hugging Face "
-            "have for it; a file (safetensors, or a state dict); or none, for random ones"
+            "help": "what the network starts from: pretrained, if timm or Hugging Face have "
+            "weights for it; a file (safetensors, or a state dict); or none, for random "
+            "ones"
         },
     )
     features: FeatureKind = field(
         default="last",
         metadata={
-            "help": "last: means of the network's last maps; stages: means and standard deviations "
-            "of the maps of all its stages, where what people see of quality is (timm and hf)"
+            "help": "last: means of the network's last maps; stages: means and standard "
+            "deviations of the maps of all its stages, which show quality better (timm "
+            "and hf)"
         },
     )
     hidden: tuple[int, ...] = field(
         default=(),
         metadata={"help": "widths of the layers between the features and the linear head"},
     )
-    dropout: float = field(default=0.0, metadata={"help": "share of each of these layers"})
+    dropout: float = field(
+        default=0.0,
+        metadata={"help": "share of the values that dropout zeroes in each of these layers"},
+    )
     frozen: bool = field(
         default=False,
         metadata={
-            "help": "the head alone learns: the features of each image are computed once, and kept "
+            "help": "train the head alone: the features of each image are computed once, and kept "
             "beside the run; without augmentation"
         },
     )
     frozen_epochs: int = field(
-        default=0, metadata={"help": "epochs from the start in which the head alone learns"}
+        default=0, metadata={"help": "epochs at the start in which the head alone learns"}
     )
     backbone_rate: float | None = field(
         default=None,
@@ -86,16 +91,16 @@ class TrainingOptions:
     population: int = field(
         default=0,
         metadata={
-            "help": "images in a step, on all devices together: the loss is taken over these. "
-            "A device takes its share in pieces of --batch-size images, with the exact gradient of "
-            "the whole; 0 for one batch on each device"
+            "help": "images in a step, on all devices together, over which the loss is taken; a "
+            "device takes its share in pieces of --batch-size images, with the exact "
+            "gradient of the whole; 0 for one batch on each device"
         },
     )
     memory: int = field(
         default=64,
         metadata={
-            "help": "a step of fewer images than this is filled up with the latest ones before it, "
-            "for the loss only: no gradient is taken of these; 0 for none"
+            "help": "a step of fewer images than this is filled up with the latest ones before "
+            "it, for the loss only, without a gradient; 0 for none"
         },
     )
     learning_rate: float = field(
@@ -104,13 +109,13 @@ class TrainingOptions:
     weight_decay: float = field(default=1e-2, metadata={"help": "weight decay of AdamW"})
     average: float = field(
         default=0.05,
-        metadata={"help": "share of the training over which weights are averaged; 0 for none"},
+        metadata={"help": "share of the training over which the weights are averaged; 0 for none"},
     )
     patience: int = field(
         default=0,
         metadata={
-            "help": "epochs without a better validation SRCC before it stops and takes the weights "
-            "of the best one; 0 for the weights at the end of --epochs"
+            "help": "stop after this many epochs without a better validation SRCC, and take the "
+            "weights of the best epoch; 0 for the weights at the end of --epochs"
         },
     )
     seed: int = field(
@@ -119,7 +124,9 @@ class TrainingOptions:
     )
     precision: str = field(
         default="auto",
-        metadata={"help": "32-true, bf16-mixed or 16-mixed (auto: bf16-mixed where it is faster)"},
+        metadata={
+            "help": "32-true, bf16-mixed or 16-mixed; auto is bf16-mixed where that is faster"
+        },
     )
     loading_workers: int = field(
         default=0, metadata={"help": "processes that load images which do not fit into memory"}
@@ -127,26 +134,28 @@ class TrainingOptions:
     tolerate: int = field(
         default=0,
         metadata={
-            "help": "images that cannot be read and are left out, before it stops; the run lists "
-            "them in left_out.csv"
+            "help": "leave out up to this many images that cannot be read, and list them in "
+            "left_out.csv; with more, the training stops"
         },
     )
     devices: int = field(
         default=1,
         metadata={
-            "help": "GPUs, or processes where there are none, on each node: the loss is that of "
-            "the images of all together"
+            "help": "GPUs on each node (processes, if there are none); the loss is that of the "
+            "images on all of them together"
         },
     )
     num_nodes: int = field(
         default=1,
-        metadata={"help": "machines; the command runs on each, started by torchrun or by SLURM"},
+        metadata={
+            "help": "machines; the command runs on each of them, started by torchrun or by SLURM"
+        },
     )
     strategy: Sharing = field(
         default="ddp",
         metadata={
-            "help": "ddp: each device has the whole model; fsdp: each has a part of it, for models "
-            "that are too large for one device"
+            "help": "ddp: each device has the whole model; fsdp: each has a part of it, for "
+            "models that are too large for one device"
         },
     )
 

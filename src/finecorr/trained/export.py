@@ -89,8 +89,8 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
     model = bundle.load(run)
     if model.encoding is not None:
         raise InputError(
-            "a model of feature columns cannot be exported: what other programs would need, its "
-            "categories and numbers as texts, is no input of such files; use finecorr.load"
+            "a model of feature columns cannot be exported: such files take no categories as text; "
+            "use finecorr.load"
         )
     if model.images.volumes:
         raise InputError(f"{run} is a model of volumes: only those of pictures can be exported")

@@ -22,29 +22,29 @@ class PredictionOptions:
     pixel_size: float | Literal["file"] | None = field(
         default=None,
         metadata={
-            "help": "side of a pixel of all images, if no column has it; 'file' for what their "
+            "help": "side of a pixel of all images, where no column has it; 'file' for what their "
             "files say, in mm"
         },
     )
     predict_per: Per = field(
         default="row",
         metadata={
-            "help": "'subject' for the mean prediction of each subject, which --group-column or "
-            "--group-pattern names (and, in an evaluation, its mean label)"
+            "help": "'subject' for the mean prediction of each subject (in an evaluation, against "
+            "its mean label); --group-column or --group-pattern names the subjects"
         },
     )
     interval: float | None = field(
         default=None,
         metadata={
-            "help": "also limits, low and high, that hold the truth with this probability (0.9, "
-            "say), by the errors on the validation subjects"
+            "help": "add limits, low and high, that hold the truth with this probability, such as "
+            "0.9; they come from the errors on the validation subjects"
         },
     )
     tta: int = field(
         default=1,
         metadata={
-            "help": "versions of each image, itself and others that vary as in the training, whose "
-            "predictions are averaged; sd is how far they differ"
+            "help": "versions of each image (itself, and others that vary as in the training), "
+            "whose predictions are averaged; sd is how far they differ"
         },
     )
 
