@@ -184,7 +184,7 @@ def test_folds_count_for_more_than_the_split_of_a_preset(
     assert _exit_code([*flags, "--folds", "3"]) == 0
     printed = capsys.readouterr()
     assert "split_column: null" in printed.out
-    assert "the split that comes with the data set is left out" in printed.err
+    assert "the split that comes with the data set is not used" in printed.err
     assert _exit_code([*flags, "--folds=3", "--split-column", "mine"]) == 0
     assert "split_column: mine" in capsys.readouterr().out
 
