@@ -11,7 +11,7 @@ import pandas as pd
 from nibabel.nifti1 import Nifti1Image
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
@@ -168,7 +168,7 @@ def _shown(
     soft = np.mean(spacing) / 2  # A voxel shows what is in all of it.
 
     def within(distance: Points) -> Points:
-        return np.asarray(1 / (1 + np.exp(np.clip(distance / soft * 2, -50, 50))))
+        return np.asarray(special.expit(-2 * distance / soft))
 
     decibels = rng.uniform(-34, -26) + 4 * _smooth(rng, size, 6)
     brain = rng.uniform(-24, -18) + 2 * _smooth(rng, size, 3)
