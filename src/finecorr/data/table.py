@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,28 +15,27 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.data import names
+from finecorr.data.asked import (
+    check_columns,
+    check_options,
+    columns_asked,
+    format_of,
+    opinion_columns,
+    with_every_column,
+)
 from finecorr.data.columns import Columns, columns_of, of_numbers
-from finecorr.data.frames import Format, Frame, frame_of, raise_faults, read_frame
+from finecorr.data.frames import Frame, frame_of, raise_faults, read_frame
 from finecorr.data.layouts import read_layout
 from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
-from finecorr.data.opinions import OpinionColumns, Opinions, standard_errors, weights_of
+from finecorr.data.opinions import Opinions, standard_errors, weights_of
 from finecorr.data.options import EVERY, TableOptions
-from finecorr.errors import InputError, InputWarning, spelled
-from finecorr.files import check_unicode
+from finecorr.data.targets import check_target
+from finecorr.errors import InputError, InputWarning
 
 SPLITS = ("train", "validation", "test")
 SUBJECT = "subject"
 """What --within calls the subjects that no column names."""
-RECORDED = ("row", "image", "group", "frame", "rows", "novel", "fault")
-"""Columns of our own beside those of the targets."""
-OF_TARGET = ("predicted", "low", "high", "sd")
-"""What the names of columns of our own begin with that are of a target, whose name follows."""
 _SPLIT_NAMES = {**{name: name for name in SPLITS}, "val": "validation", "valid": "validation"}
-_COLUMNS_SHOWN = 12
-_DIGITS = 1e-3
-"""The share of the labels' spread that float32 must be able to tell apart."""
-_LARGEST = 1e30
-"""Labels beyond it, and spreads below its inverse, leave float32 when they are squared."""
 
 
 @dataclass(frozen=True)
@@ -150,36 +148,23 @@ def read_table(
     source = options.table if frame is None else Path("the table")
     every = options.feature_columns == (EVERY,)
     if every:
-        options = _with_every_column(options, _cells(options, frame, []).columns, source)
-    asked = _columns(options)
+        options = with_every_column(options, _cells(options, frame, []).columns, source)
+    asked = columns_asked(options)
     cells = _cells(options, frame, [name for columns in asked.values() for name in columns])
     if _within_subjects(options, cells):
         del asked["--within"]
     targets = [name for name in options.target_columns if need_targets or name in cells.columns]
-    _opinions(options).check_columns(source, cells.columns, options.target_columns[0])
+    opinion_columns(options).check_columns(source, cells.columns, options.target_columns[0])
     if options.score_columns is not None:
         targets = []
-    _check_columns(cells, source, {**asked, "--target-columns": targets})
+    check_columns(cells, source, {**asked, "--target-columns": targets})
     if len(cells.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
     faults: list[str] = []
-    absent: list[str] = []
     chosen = options.feature_columns
-    if chosen is None:
-        images = names.find_images(cells, options.image_columns, options.root, absent)
-        of_images = names.image_names(cells, options.image_columns, faults)
-    else:
-        images = [()] * len(cells.rows)
-        of_images = [f"row {row}" for row in cells.rows]
-    if need_images:
-        faults += absent
-    groups = (
-        names.subjects_of_rows(cells, images, options.group_column, options.group_pattern, faults)
-        if chosen is None or options.group_column is not None
-        else np.array(of_images, dtype=np.str_)
-    )
+    images, of_images, groups = _images_and_subjects(options, cells, need_images, faults)
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
-    columns += itertools.chain.from_iterable(_opinions(options).flags.values())
+    columns += itertools.chain.from_iterable(opinion_columns(options).flags.values())
     columns += of_numbers(cells, chosen or (), options.category_columns or (), faults)
     numbers = read_numbers(source, cells, [*targets, *filter(None, columns)], options.decimal)
     labels = [
@@ -188,7 +173,7 @@ def read_table(
         else np.full(len(cells.rows), np.nan)
         for name in options.target_columns
     ]
-    opinions = _opinions(options).read(cells, labels[0], numbers, faults)
+    opinions = opinion_columns(options).read(cells, labels[0], numbers, faults)
     if opinions is not None:
         labels[0] = opinions.mean
     table = ImageTable(
@@ -228,25 +213,35 @@ def read_table(
     return table
 
 
+def _images_and_subjects(
+    options: TableOptions, cells: Frame, need_images: bool, faults: list[str]
+) -> tuple[list[tuple[Path, ...]], list[str], NDArray[np.str_]]:
+    """The files of each row, what the row is called, and its subject."""
+    images: list[tuple[Path, ...]]
+    if options.feature_columns is None:
+        absent: list[str] = []
+        images = names.find_images(cells, options.image_columns, options.root, absent)
+        called = names.image_names(cells, options.image_columns, faults)
+        if need_images:
+            faults += absent
+    else:
+        images = [()] * len(cells.rows)
+        called = [f"row {row}" for row in cells.rows]
+        if options.group_column is None:
+            return images, called, np.array(called, dtype=np.str_)
+    subjects = names.subjects_of_rows(
+        cells, images, options.group_column, options.group_pattern, faults
+    )
+    return images, called, subjects
+
+
 def _cells(options: TableOptions, frame: pd.DataFrame | None, wanted: Sequence[str]) -> Frame:
     wanted = list(dict.fromkeys(wanted))
     if frame is not None:
         return frame_of(frame, wanted)
     if options.layout is None:
-        return read_frame(options.table, wanted, _format(options))
+        return read_frame(options.table, wanted, format_of(options))
     return read_layout(options.layout, options.table)
-
-
-def _with_every_column(options: TableOptions, columns: Sequence[str], source: Path) -> TableOptions:
-    """With the names of all columns that no other flag names as features."""
-    others = replace(options, feature_columns=None, category_columns=None, image_columns=())
-    named = {name for columns in _columns(others).values() for name in columns}
-    found = tuple(name for name in columns if name.strip() and name not in named)
-    if not found:
-        raise InputError(f"{source}: --feature-columns *: the flags name all of its columns")
-    options = replace(options, feature_columns=found)
-    check_options(options)
-    return options
 
 
 @contextmanager
@@ -266,152 +261,6 @@ def _check_weights(table: ImageTable, column: str | None) -> None:
             f"{table.source}: column {column!r} is 0 in every row with a label: "
             "there is nothing to learn from"
         )
-
-
-def _opinions(options: TableOptions) -> OpinionColumns:
-    """Where those of several observers are."""
-    return OpinionColumns(options.score_columns, options.sd_column, options.observers)
-
-
-def _format(options: TableOptions) -> Format:
-    """What is known of the table's file."""
-    return Format(options.encoding, options.separator, options.decimal, options.sheet)
-
-
-def _columns(options: TableOptions) -> dict[str, list[str]]:
-    """The columns that are asked for, by the flag that does it."""
-    single = {
-        "--group-column": options.group_column,
-        "--split-column": options.split_column,
-        "--within": options.within,
-        "--weight-column": options.weight_column,
-        "--pixel-size-column": options.pixel_size_column,
-        "--frame-column": options.frame_column,
-    }
-    features = options.feature_columns
-    inputs = (
-        {"--image-columns": list(options.image_columns)}
-        if features is None
-        else {"--feature-columns": list(features)}
-    )
-    return {
-        **inputs,
-        "--target-columns": list(options.target_columns),
-        **_opinions(options).flags,
-        **{flag: [name] for flag, name in single.items() if name is not None},
-    }
-
-
-def check_options(options: TableOptions) -> None:
-    """Raises InputError if options contradict each other."""
-    check_unicode(options.image_root or options.table)
-    _check_features(options)
-    if options.layout is not None and _format(options) != Format():
-        raise InputError(
-            "--layout says what the files are: leave out --encoding, --separator, --decimal and "
-            "--sheet"
-        )
-    if options.group_column is not None and options.group_pattern is not None:
-        raise InputError("give --group-column or --group-pattern, not both")
-    if options.frame_column is not None and options.all_frames:
-        raise InputError("give --frame-column or --all-frames, not both")
-    for flag, columns in (
-        ("--length-columns", options.length_columns),
-        ("--volume-columns", options.volume_columns),
-    ):
-        stray = [name for name in columns or () if name not in options.target_columns]
-        if stray:
-            raise InputError(f"{flag}: {stray[0]!r} is none of --target-columns")
-    both = set(options.length_columns or ()) & set(options.volume_columns or ())
-    if both:
-        raise InputError(
-            f"{min(both)!r} is in --length-columns and in --volume-columns: name it in one of them"
-        )
-    _opinions(options).check(options.target_columns)
-    if options.units is not None and len(options.units) != len(options.target_columns):
-        raise InputError(
-            f"--units must name one for each of --target-columns, and names {len(options.units)}"
-        )
-    for flag, asked in (
-        ("--target-columns", options.target_columns),
-        ("--image-columns", options.image_columns),
-        (
-            "--feature-columns",
-            (EVERY,) if options.feature_columns is None else options.feature_columns,
-        ),
-    ):
-        if len(set(asked)) < len(asked):
-            raise InputError(f"{flag} names a column twice")
-        if not asked:
-            raise InputError(f"{flag} names no column")
-    written = [
-        *RECORDED,
-        *(f"{what} {name}" for what in OF_TARGET for name in options.target_columns),
-    ]
-    taken = [name for name in options.target_columns if name in written]
-    if taken:
-        raise InputError(
-            f"--target-columns: the predictions have a column {taken[0]!r} of their own: give the "
-            "target another name in the table"
-        )
-
-
-def _check_features(options: TableOptions) -> None:
-    """Raises InputError if flags do not go together with --feature-columns."""
-    features, categories = options.feature_columns, options.category_columns
-    if features is None:
-        if categories is not None:
-            raise InputError("--category-columns are some of --feature-columns, which names none")
-        return
-    of_images = {
-        "--image-columns": options.image_columns != TableOptions.image_columns,
-        "--image-root": options.image_root is not None,
-        "--frame-column": options.frame_column is not None,
-        "--all-frames": options.all_frames,
-        "--group-pattern": options.group_pattern is not None,
-        "--pixel-size-column": options.pixel_size_column is not None,
-        "--length-columns": options.length_columns is not None,
-        "--layout": options.layout is not None,
-    }
-    given = [flag for flag, is_given in of_images.items() if is_given]
-    if given:
-        raise InputError(
-            f"{given[0]} is for images, and --feature-columns for tables without images: "
-            "leave out one of them"
-        )
-    if EVERY in features:
-        if len(features) > 1:
-            raise InputError(f"--feature-columns {EVERY} stands for all columns: give it alone")
-        return
-    stray = [name for name in categories or () if name not in features]
-    if stray:
-        raise InputError(f"--category-columns: {stray[0]!r} is none of --feature-columns")
-    others = _columns(replace(options, feature_columns=(), within=None))
-    for flag, names_ in others.items():
-        double = [name for name in names_ if name in features]
-        if double:
-            raise InputError(
-                f"{flag} and --feature-columns both name {double[0]!r}: what is predicted from "
-                "must be something else"
-            )
-
-
-def _check_columns(frame: Frame, source: Path, wanted: dict[str, list[str]]) -> None:
-    columns = frame.columns
-    faults = []
-    for flag, asked in wanted.items():
-        for name in asked:
-            if name not in columns:
-                near = difflib.get_close_matches(name, columns, 3, cutoff=0.4)
-                shown = [spelled(column) for column in near or columns[:_COLUMNS_SHOWN]]
-                more = 0 if near else len(columns) - len(shown)
-                hint = f"{'near are' if near else 'the table has'} {shown}"
-                faults.append(
-                    f"  no column {spelled(name)!r} for {flag}; {hint}"
-                    f"{f' and {more} more' if more else ''}"
-                )
-    if faults:
-        raise InputError("\n".join([f"{source}: columns are missing:", *faults]))
 
 
 def _weights(
@@ -481,28 +330,3 @@ def _within(
     if _within_subjects(options, frame):
         return subjects
     return names.names_in(frame, options.within, "a group", faults)
-
-
-def check_target(source: Path, column: str, values: NDArray[np.float64]) -> None:
-    """Raises InputError if there is nothing to learn in labels, or float32 cannot hold them."""
-    known = values[np.isfinite(values)]
-    if len(known) == 0:
-        raise InputError(f"{source}: target column {column!r} has no value at all")
-    if known.min() == known.max():
-        raise InputError(
-            f"{source}: target column {column!r} is {known[0]:g} in every row: "
-            "there is nothing to learn"
-        )
-    largest = np.abs(known).max()
-    if largest > _LARGEST or known.max() - known.min() < 1 / _LARGEST:
-        raise InputError(
-            f"{source}: target column {column!r} is from {known.min():g} to {known.max():g}, which "
-            "is beyond what float32 can compute with: give it in another unit"
-        )
-    spread = known.std()
-    if np.spacing(np.float32(largest)) > _DIGITS * spread:
-        raise InputError(
-            f"{source}: target column {column!r} is from {known.min():.12g} to {known.max():.12g}, "
-            f"and has a standard deviation of {spread:.3g}, which float32 cannot tell apart: "
-            "subtract a constant"
-        )

@@ -29,7 +29,8 @@ from finecorr.data.options import (
 )
 from finecorr.data.records import write_record
 from finecorr.data.splits import MIN_LABELS
-from finecorr.data.table import ImageTable, check_target
+from finecorr.data.table import ImageTable
+from finecorr.data.targets import check_target
 from finecorr.errors import InputError, Stopped
 from finecorr.files import remove_temporary, replacing
 from finecorr.models import outliers, prediction, training

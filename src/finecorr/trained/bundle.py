@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from finecorr.data.asked import check_options
 from finecorr.data.encoding import Encoding
 from finecorr.data.options import (
     AugmentationOptions,
@@ -24,7 +25,6 @@ from finecorr.data.options import (
     check_lengths,
     name_and_unit,
 )
-from finecorr.data.table import check_options
 from finecorr.errors import InputError, spelled
 from finecorr.files import replacing
 from finecorr.models import networks

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.data import pictures
+from finecorr.data.asked import check_options
 from finecorr.data.columns import listed
 from finecorr.data.encoding import Encoding
 from finecorr.data.folder import read_folder
@@ -21,7 +22,7 @@ from finecorr.data.frames import raise_faults
 from finecorr.data.lengths import SAME
 from finecorr.data.names import subjects
 from finecorr.data.options import MAX_MEGAPIXELS, TableOptions
-from finecorr.data.table import ImageTable, check_options, read_table
+from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning, spelled
 
 PixelSize = float | Sequence[float] | NDArray[np.float64] | Literal["file"]
