@@ -25,7 +25,8 @@ from playwright.sync_api import Browser
 from chromium import launched, wait
 from finecorr.data.phantom import phantom
 from finecorr.evaluation.agreement import agreement
-from finecorr.report.page import Model, Report, Target, write_report
+from finecorr.report.contents import Model, Report, Target
+from finecorr.report.page import write_report
 from finecorr.report.thumbnails import SIDE, thumbnail
 
 WIDTH = 1400

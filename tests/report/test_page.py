@@ -19,8 +19,10 @@ import chromium
 from chromium import settle, wait
 from finecorr.evaluation.agreement import agreement
 from finecorr.report import page
+from finecorr.report.contents import Model, Report, Target
+from finecorr.report.dynamic import error_by_size
 from finecorr.report.ends import ends
-from finecorr.report.page import Model, Report, Target, error_by_size, write_report
+from finecorr.report.page import write_report
 from finecorr.report.thumbnails import SIDE, data_uri, thumbnail
 from finecorr.report.verdict import Kind, best_first, number_text, p_text, verdict
 

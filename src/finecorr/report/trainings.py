@@ -31,7 +31,8 @@ from finecorr.evaluation.contradiction import SUSPICIOUS
 from finecorr.evaluation.observers import Ceiling
 from finecorr.models import training
 from finecorr.models.outliers import read_outliers
-from finecorr.report.page import Model, Report, Target, write_report
+from finecorr.report.contents import Model, Report, Target
+from finecorr.report.page import write_report
 from finecorr.report.thumbnails import thumbnail
 from finecorr.report.verdict import LOSSES, Kind
 
