@@ -130,7 +130,7 @@ class ImageDataModule(L.LightningDataModule):
         if not trainer.training or batch["image"].ndim == 2:
             return batch
         place = [self._seed, trainer.global_step, trainer.global_rank]
-        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+        seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0]) >> 1
         image, zoom = self._augmentation(batch["image"], torch.Generator().manual_seed(seed))
         # Zoomed images have larger lengths; where not all targets are lengths, zoom is 1.
         grown = torch.stack([zoom**power for power in self.dataset.lengths], 1)

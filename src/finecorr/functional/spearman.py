@@ -24,6 +24,7 @@ from finecorr.functional.relations import CHUNK
 from finecorr.functional.sorting import argsort
 
 Regularization = Literal["l2", "kl"]
+_KNOWN = get_args(Regularization)
 
 STRENGTH = 2.0
 """Within 0.004 of the best in each of six trials, by the mean correlation on unseen samples:
@@ -215,9 +216,8 @@ def _soft_shares(batch: Populations, strength: float, regularization: Regulariza
     """`(samples, targets)`: the soft ranks of the prediction, less 1/2."""
     if not 0 < strength < math.inf:
         raise ValueError(f"strength must be positive and finite, not {strength}")
-    if regularization not in get_args(Regularization):
-        known = get_args(Regularization)
-        raise ValueError(f"regularization must be one of {known}, not {regularization!r}")
+    if regularization not in _KNOWN:
+        raise ValueError(f"regularization must be one of {_KNOWN}, not {regularization!r}")
     scores = batch.scores(batch.prediction).values.masked_fill(batch.weight == 0, 0)
     ranking = _ranking(batch, scores.detach())
     if scores.numel() == 0:

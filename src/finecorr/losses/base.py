@@ -31,13 +31,23 @@ class Batch:
 
     def of_predictions(self, function: Callable[..., T], **options: Any) -> T:
         """A function of `finecorr.functional` of predictions and targets."""
-        options |= {"weight": self.weight, "group": self.group}
-        return function(prediction=self.prediction, target=self.target, **options)
+        return function(
+            prediction=self.prediction,
+            target=self.target,
+            weight=self.weight,
+            group=self.group,
+            **options,
+        )
 
     def of_features(self, function: Callable[..., Tensor], **options: Any) -> Tensor:
         """A function of `finecorr.functional` of features and targets."""
-        options |= {"weight": self.weight, "group": self.group}
-        return function(features=self.features, target=self.target, **options)
+        return function(
+            features=self.features,
+            target=self.target,
+            weight=self.weight,
+            group=self.group,
+            **options,
+        )
 
     def of_all(self, function: Callable[..., T], **options: Any) -> T:
         """A function of `finecorr.functional` of predictions, features and targets."""
