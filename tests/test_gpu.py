@@ -16,8 +16,8 @@ from finecorr.data.pictures.arrays import pictures_of
 from finecorr.models.regressor import Architecture, Regressor
 from finecorr.trained.bundle import Bundle
 from finecorr.trained.model import Model
+from loss_cases import CASES, Case, assert_same
 from strategies import Batch, assert_near, random_batch
-from test_contract import CASES, Case, assert_same
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
