@@ -202,8 +202,8 @@ def test_of_a_model(
     (key,) = metadata
     description = json.loads(metadata[key])
     part = data.draw(st.sampled_from(sorted(description)))
-    if data.draw(st.booleans()):
-        fields = description[part][0] if part == "targets" else description[part]
+    fields = description[part][0] if part == "targets" else description[part]
+    if fields is not None and data.draw(st.booleans()):
         name = data.draw(st.sampled_from(sorted(fields)))
         fields[name] = data.draw(JSON)
     elif data.draw(st.booleans()):

@@ -19,6 +19,7 @@ import torch
 
 import finecorr
 from finecorr.__main__ import APP
+from finecorr.comparison.processes import PRELOADED
 from finecorr.flags import COMMANDS
 from finecorr.models.options import TrainingOptions
 from finecorr.models.regressor import Regressor
@@ -99,7 +100,7 @@ def test_what_is_looked_for_is_the_extra_app() -> None:
     wanted = {part.split(">")[0] for part in project["optional-dependencies"]["app"]}
     of = packages_distributions()
     named = {name.lower() for package in APP for name in of[package]}
-    assert wanted - named == {"python-gdcm", "pylibjpeg-openjpeg"}
+    assert wanted - named == {"torch", "python-gdcm", "pylibjpeg-openjpeg"}
     assert named <= wanted | {"pytorch-lightning"}
 
 
@@ -224,3 +225,16 @@ def test_the_example_of_a_new_loss() -> None:
     group = torch.arange(20) // 10
     parts = [loss(prediction[group == g], target[group == g]) for g in (0, 1)]
     assert_near(loss(prediction, target, group=group), torch.stack(parts).mean(), 1e-12)
+
+
+def test_trainings_are_forks_of_a_server_that_has_read_what_they_need() -> None:
+    """multiprocessing says nothing of a module that is not there."""
+    code = (
+        f"import sys, {', '.join(PRELOADED)}; before = set(sys.modules)\n"
+        "import finecorr.comparison.execution\n"
+        "print('further:', *set(sys.modules) - before)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not set(result.stdout.rpartition("further:")[2].split()) & HEAVY

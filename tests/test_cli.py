@@ -209,7 +209,7 @@ def test_help_has_the_flags_in_groups(
         places[0] < shown.index("--target-columns [") < places[1] < shown.index("--epochs EPOCHS")
     )
     assert "(default: 136 192)" in shown
-    assert "weights of the best one; 0 for the weights at the end of --epochs (default: 0)" in (
+    assert "weights of the best epoch; 0 for the weights at the end of --epochs (default: 0)" in (
         " ".join(shown.split())
     )
     assert "\n  hc18: HC18, head circumference in mm" in shown

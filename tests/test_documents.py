@@ -26,9 +26,18 @@ from finecorr.cli import main, parsed
 from finecorr.errors import InputError
 from finecorr.flags import CHECK_OPTIONS, COMMANDS, COMPARE_OPTIONS, TRAIN_OPTIONS, build
 
+GALLERY = ("comparison", "quality", "check")
 page = pytest.mark.parametrize("page", DOCUMENTS, ids=lambda path: path.name)
 
-WITH_DATA = ("README.md", "recipes.md", "check.md", "degradation.md", "models.md", "export.md")
+WITH_DATA = (
+    "README.md",
+    "recipes.md",
+    "check.md",
+    "degradation.md",
+    "models.md",
+    "export.md",
+    "tables.md",
+)
 """Pages whose commands run, in a folder with what they name."""
 TRAINED = ("models.md", "export.md")
 """Those of them that start from a trained run."""
@@ -45,7 +54,8 @@ SMALL = {
     "suspects": ["--folds", "2"],
     "predict": ["--pixel-size", "0.2"],
 }
-"""What makes a command run in seconds, after its own flags."""
+SMALL_TABLES = {"train": ["--epochs", "2"], "compare": ["--epochs", "2", "--seeds", "1"]}
+"""What makes a command run in seconds, after its own flags; for tables without pictures."""
 TARGET = "head circumference (mm)"
 
 
@@ -59,7 +69,11 @@ def test_code_runs_and_commands_are_accepted(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     has_data = page.name in WITH_DATA
-    if has_data:
+    of_columns = page.name == "tables.md"
+    small = SMALL_TABLES if of_columns else SMALL
+    if of_columns:
+        write_columns(tmp_path)
+    elif has_data:
         write_data(tmp_path, request.getfixturevalue("phantoms"))
     if page.name in TRAINED:
         for name in ("heads", "second", "third"):
@@ -73,7 +87,7 @@ def test_code_runs_and_commands_are_accepted(
             for words in block.commands():
                 accept(words)
                 if has_data and words[0] == "finecorr" and not {*NOT_RUN} & {*words}:
-                    assert main([*words[1:], *SMALL.get(words[1], [])]) == 0, words
+                    assert main([*words[1:], *small.get(words[1], [])]) == 0, words
     if page.name in WHAT_THEY_SAY:
         WHAT_THEY_SAY[page.name](names, capsys.readouterr().out)
 
@@ -104,8 +118,21 @@ def write_data(folder: Path, phantoms: Path) -> None:
     (folder / "runs").mkdir()
 
 
+def write_columns(folder: Path) -> None:
+    """Tables of a number and a category, of which a target is made."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {"age": rng.normal(40, 10, 150).round(1), "sex": rng.choice(["f", "m"], 150)}
+    )
+    table["y"] = table["age"] + 5 * (table["sex"] == "m") + rng.normal(0, 2, 150)
+    table.to_csv(folder / "table.csv", index=False)
+    table.head(20).drop(columns="y").to_csv(folder / "new.csv", index=False)
+
+
 def names_of(page: Path) -> dict[str, Any]:
     """What the code of a page takes for granted."""
+    if page.name == "tables.md":
+        return {"dataframe": pd.read_csv("new.csv")}
     if page.name == "README.md":
         torch.manual_seed(0)
         backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh())
@@ -169,7 +196,7 @@ def _the_notebook_is_right(names: dict[str, Any], shown: str) -> None:
     assert np.isfinite(names["features"]).all()
     assert names["run"].metrics.set_index("metric")["value"]["SRCC"] > 0.6
     assert f"Model of '{TARGET}'" in shown
-    assert "resnet10-narrow on 48 x 68 pixels, grey" in shown
+    assert "resnet10-narrow on 48 x 68 pixels, in grey" in shown
     assert "mm fine_grained" in shown
     assert "--epoch" in shown
 
@@ -280,6 +307,9 @@ def test_links_lead_somewhere(page: Path) -> None:
         if target.startswith(("http:", "https:")):
             continue
         path, _, anchor = target.partition("#")
+        if path.startswith("gallery/"):
+            assert Path(path).stem in GALLERY  # which are made with the site
+            continue
         linked = page.parent / path if path else page
         assert linked.exists(), target
         if anchor:

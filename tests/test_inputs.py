@@ -649,7 +649,10 @@ REFUSED: dict[str, Refused] = {
         _train(make=_csv(_replaced("02.png", "\0.png"))),
         ["row 4: "],
     ),
-    "a name that is a folder": (_train(make=_column("image", ".", [2])), ["row 4: no image"]),
+    "a name that is a folder": (
+        _train(make=_column("image", ".", [2])),
+        ["row 4: ", "a folder is a DICOM series, a volume: give three numbers, --image-size"],
+    ),
     "subjects that are in two splits but for a space": (
         _train(
             *("--group-column", "who", "--split-column", "part"),

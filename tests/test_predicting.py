@@ -645,7 +645,7 @@ def test_images_of_another_kind_are_marked(
     for kind, rows in found.groupby(found["image"].str.extract(r"^([a-z]+)")[0]):
         # Of photographs, in grey and so small, a network of a short training marks some.
         assert rows["novel"].mean() >= (0.3 if kind == "photographs" else 0.8), kind
-    marked = f"rows with images unlike those of the training: {found['novel'].sum()}"
+    marked = f"rows unlike those of the training: {found['novel'].sum()}"
     assert marked in capsys.readouterr().out
 
 

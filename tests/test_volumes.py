@@ -129,7 +129,7 @@ def test_a_spacing_is_said_and_what_is_cut(
     model = finecorr.load(tmp_path / "a")
     assert "voxels of 3 x 3 x 3 mm" in model.preprocessing
     uneven = [*words[:-1], "3", "2", "2", "--out", str(tmp_path / "b")]
-    assert "only where they are cubes" in _fails(uneven, capsys)
+    assert "which must be cubes" in _fails(uneven, capsys)
 
 
 def test_features_of_a_frozen_network(

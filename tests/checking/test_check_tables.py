@@ -192,7 +192,7 @@ def test_pixel_sizes(folder: Path, names: list[str]) -> None:
     assert rows(found, "no pixel size") == [3, 8]
     assert found.refused is not None
     crops = checked(folder, names, {"size": sizes}, view="crops", **flags)
-    assert "it needs --view fit" in str(crops.refused)
+    assert "use --view fit" in str(crops.refused)
 
 
 def test_pixel_sizes_that_files_say_otherwise(tmp_path: Path) -> None:

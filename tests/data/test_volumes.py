@@ -638,7 +638,7 @@ def test_what_is_learnt_in_voxels() -> None:
     with pytest.raises(InputError, match="needs volumes"):
         check_lengths(table, ImageOptions())
     uneven = ImageOptions(image_size=(32, 32, 32), spacing=(2.0, 1.0, 1.0))
-    with pytest.raises(InputError, match="only where they are cubes"):
+    with pytest.raises(InputError, match="which must be cubes"):
         check_lengths(table, uneven)
     alone = TableOptions(Path(), target_columns=("c",), volume_columns=("c",))
     check_lengths(alone, uneven)

@@ -25,7 +25,7 @@ from finecorr.functional.baselines import (
     ranksim_loss,
 )
 from finecorr.functional.baselines.blackbox import ranks
-from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
+from strategies import Batch, assert_near, batches, compiled_whole, random_batch, value_and_gradient
 
 
 @dataclass(frozen=True)
@@ -273,6 +273,7 @@ def test_a_surrogate_gradient(case: OfPredictions) -> None:
         scaled.sum().backward()  # type: ignore[no-untyped-call]
 
 
+@compiled_whole
 @every_loss
 def test_compiles(case: OfPredictions) -> None:
     batch = random_batch(2, 9, 2)

@@ -12,7 +12,7 @@ from torch import Tensor
 import references
 import references_baselines
 from finecorr.functional.concordance import concordance_loss
-from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
+from strategies import Batch, assert_near, batches, compiled_whole, random_batch, value_and_gradient
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(torch.float32, 2e-6), (torch.float64, 1e-13)])
@@ -137,6 +137,7 @@ def test_gradcheck() -> None:
     assert torch.autograd.gradgradcheck(loss, prediction)
 
 
+@compiled_whole
 def test_compiles() -> None:
     batch = random_batch(2, 9, 2)
     batch.target[2, 1] = torch.nan

@@ -14,7 +14,7 @@ import references
 import references_baselines
 from finecorr.functional import pairwise
 from finecorr.functional.pairwise import pairwise_rank_loss
-from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
+from strategies import Batch, assert_near, batches, compiled_whole, random_batch, value_and_gradient
 
 KINDS = ["hinge", "logistic"]
 options = st.fixed_dictionaries(
@@ -214,6 +214,7 @@ def test_many_samples() -> None:
     assert time.perf_counter() - start < 10
 
 
+@compiled_whole
 @pytest.mark.parametrize("kind", KINDS)
 def test_compiles(kind: pairwise.PairLoss) -> None:
     batch = random_batch(2, 9, 2)

@@ -20,7 +20,7 @@ import references_ranks
 from finecorr.functional import spearman
 from finecorr.functional.pearson import pearson_loss
 from finecorr.functional.spearman import Regularization, soft_rank, spearman_loss
-from strategies import Batch, assert_near, batches, random_batch, value_and_gradient
+from strategies import Batch, assert_near, batches, compiled_whole, random_batch, value_and_gradient
 
 REGULARIZATIONS: list[Regularization] = ["l2", "kl"]
 # Not those at which values on a grid just begin to pool: there the gradient jumps.
@@ -210,6 +210,7 @@ class TestSoftRank:
         assert ranks.dtype == torch.float32
         assert torch.equal(ranks, soft_rank(values.float()))
 
+    @compiled_whole
     @both
     def test_compiles_into_one_graph(self, regularization: Regularization) -> None:
         values, weight = normal(12, 3, 20), normal(13, 20)
@@ -424,6 +425,7 @@ class TestSpearmanLoss:
         check_options(lambda **options: spearman_loss(torch.ones(3), torch.ones(3), **options))
 
 
+@compiled_whole
 @both
 def test_the_loss_compiles_into_one_graph(regularization: Regularization) -> None:
     batch = random_batch(29, 20, targets=3)

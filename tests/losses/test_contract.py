@@ -30,7 +30,7 @@ from loss_cases import (
     Result,
     assert_same,
 )
-from strategies import Batch, assert_near, batches, random_batch
+from strategies import Batch, assert_near, batches, compiled_whole, random_batch
 
 every_loss = pytest.mark.parametrize("case", CASES, ids=str)
 READ_ALL = [case for case in CASES if case.with_features or case.name in PAIRWISE]
@@ -505,6 +505,7 @@ class TestModules:
         for name in ("prediction", "target", "weight", "group", "features"):
             assert torch.equal(getattr(batch, name), getattr(before, name))
 
+    @compiled_whole
     @pytest.mark.parametrize("case", READ_ALL, ids=str)
     def test_compiles_without_a_graph_break(self, case: Case) -> None:
         torch.compiler.reset()

@@ -79,7 +79,7 @@ def _near(found: Any, expected: Any) -> None:
 
 def test_it_says_what_it_is(model: Model, run: Path) -> None:
     assert repr(model) == (
-        f"Model of {TARGET!r}, in mm: resnet10-narrow on 48 x 68 pixels, grey, intensity image"
+        f"Model of {TARGET!r}, in mm: resnet10-narrow on 48 x 68 pixels, in grey, intensity image"
     )
     (target,) = model.targets
     assert (target.name, target.unit, target.length) == (TARGET, "mm", True)

@@ -23,6 +23,9 @@ import torch
 from finecorr.comparison.execution import INTERRUPTED, train
 from finecorr.comparison.plan import Run
 
+PRELOADED = ("finecorr.runs.run", "monai.networks.nets")
+"""What takes a training longer to read than anything else before its first step."""
+
 
 @contextmanager
 def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
@@ -49,12 +52,11 @@ def processes(workers: int) -> Iterator[Callable[[Run, int], _Process]]:
 
 def _context() -> SpawnContext | ForkServerContext:
     """Of processes that share nothing with this one: a fork of a program that has started threads
-    is no independent program. On Linux they are forks of a server that has only read the modules,
-    which takes them longer than anything else before the first step."""
+    is no independent program. On Linux they are forks of a server that has only read modules."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["finecorr.runs", "monai.networks.nets"])
+    context.set_forkserver_preload([*PRELOADED])
     return context
 
 

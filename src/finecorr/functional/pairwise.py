@@ -14,6 +14,7 @@ from finecorr.functional.moments import Populations, populations, running_sum_te
 from finecorr.functional.sorting import runs
 
 PairLoss = Literal["hinge", "logistic"]
+_KINDS = get_args(PairLoss)
 
 MARGIN = 0.3
 
@@ -69,8 +70,8 @@ def pairwise_rank_loss(
         ValueError, TypeError: see `finecorr.functional.moments.populations`; or an option is out
             of its range.
     """
-    if kind not in get_args(PairLoss):
-        raise ValueError(f"kind must be one of {get_args(PairLoss)}, not {kind!r}")
+    if kind not in _KINDS:
+        raise ValueError(f"kind must be one of {_KINDS}, not {kind!r}")
     if not 0 < margin < float("inf"):
         raise ValueError(f"margin must be positive and finite, not {margin}")
     batch = populations(prediction, target, weight, group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -221,4 +221,5 @@ class RobustLoss(Loss):
     def weighing_labels(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss with label weights, and these."""
         believed, weight = batch.of_all(weigh)
-        return self.of(replace(batch, weight=weight)), believed
+        trusted = Batch(batch.prediction, batch.target, batch.features, weight, batch.group)
+        return self.of(trusted), believed

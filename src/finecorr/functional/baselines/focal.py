@@ -12,6 +12,7 @@ from finecorr.functional.moments import populations
 from finecorr.functional.plain.parts import Part, mean_part
 
 Activation = Literal["sigmoid", "tanh"]
+_ACTIVATIONS = get_args(Activation)
 
 _Error = Callable[[Tensor, Tensor], Tensor]
 """Of predictions and targets."""
@@ -89,8 +90,8 @@ def _squared(activation: Activation, beta: float, gamma: float) -> _Error:
 
 
 def _factor(error: Tensor, activation: Activation, beta: float, gamma: float) -> Tensor:
-    if activation not in get_args(Activation):
-        raise ValueError(f"activation must be one of {get_args(Activation)}, not {activation!r}")
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {_ACTIVATIONS}, not {activation!r}")
     if not 0 < beta < float("inf"):
         raise ValueError(f"beta must be positive and finite, not {beta}")
     if not 1 <= gamma < float("inf"):
