@@ -7,45 +7,32 @@ import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from finecorr.config import CONFIG, config_of, write_config
-from finecorr.data.augmentation import Augmentation
-from finecorr.data.dataset import ImageDataset
-from finecorr.data.encoding import Encoding, Vectors, encoding_of
-from finecorr.data.images import Images, Inputs, note_unfit
+from finecorr.config import CONFIG, write_config
 from finecorr.data.left_out import FILE as LEFT_OUT
-from finecorr.data.left_out import LeftOut
-from finecorr.data.module import ImageDataModule
 from finecorr.data.options import (
     AugmentationOptions,
     ImageOptions,
     TableOptions,
-    check_lengths,
 )
 from finecorr.data.records import write_record
 from finecorr.data.splits import MIN_LABELS
 from finecorr.data.table import ImageTable
-from finecorr.data.targets import check_target
-from finecorr.errors import InputError, Stopped
+from finecorr.errors import Stopped
 from finecorr.files import remove_temporary, replacing
 from finecorr.models import outliers, prediction, training
 from finecorr.models.checkpoints import CHECKPOINTS
-from finecorr.models.frozen import FEATURES, frozen_features
 from finecorr.models.options import TrainingOptions
 from finecorr.models.place import Place
 from finecorr.models.processes import place_of
-from finecorr.models.regressor import Regressor
 from finecorr.models.validation import validated
 from finecorr.plain import plain
 from finecorr.run_options import RunOptions
-from finecorr.runs.folder import REPLACED, SPLITS, check_out, in_place_of_another
-from finecorr.runs.rows import prepared_rows
-from finecorr.runs.same import check_same
+from finecorr.runs.folder import REPLACED, SPLITS, in_place_of_another
+from finecorr.runs.preparing import Prepared, prepare
 from finecorr.runs.tested import Evaluation, evaluate_predictions
 from finecorr.trained import bundle
 from finecorr.trained.card import CARD, card
@@ -87,7 +74,7 @@ def train(
     )
     parts = (image_options, augmentation_options, training_options, run_options)
     with place.the_same_in_all():
-        prepared = _prepared(table_options.absolute(), *parts, features, place)
+        prepared = prepare(table_options.absolute(), *parts, features, place)
     out = run_options.out
     if place.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -107,51 +94,64 @@ def train(
             place=place,
             resume=run_options.resume,
         )
-        tested, predictions = prediction.predict(
-            trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
-        )
-        table, indices = prepared.table, prepared.data.indices
-        dataset, left_out = prepared.data.dataset, prepared.data.dataset.left_out
-        validation, novelty = validated(
-            trained.regressor,
-            prepared.data.dataset,
-            table,
-            indices["train"],
-            indices.get("validation", []),
-            place,
-        )
-        place.leave()
-        if trained.outliers is not None:
-            counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
-            write_record(out / outliers.FILE, counts)
-        _check_tested(table, tested)
-        left_out.write(out)
-        evaluation = evaluate_predictions(
-            table.take(tested), predictions, out, mapped=run_options.mapped
-        )
-        if left_out:
-            count = len(np.unique(dataset.rows[indices["test"]])) - len(tested)
-            note = (
-                f"left out, as they cannot be read: {len(left_out)} images, and {count} rows of "
-                f"the test split for them ({LEFT_OUT})"
-            )
-            evaluation = replace(evaluation, left_out=note)
-        # The model comes last: a folder that has it is finished.
-        model = bundle.Bundle(
-            trained.regressor,
-            prepared.options,
-            image_options,
-            augmentation_options,
-            validation,
-            novelty,
-            _provenance(prepared, training_options, run_options, evaluation),
-            prepared.encoding,
-        )
-        with replacing(out / CARD) as temporary:
-            temporary.write_text(card(model, out.resolve().name), encoding="utf-8")
-        bundle.save(model, out)
-        shutil.rmtree(out / CHECKPOINTS)
+        evaluation = _finish(trained, prepared, run_options, training_options, place)
     shutil.rmtree(out / REPLACED, ignore_errors=True)
+    return evaluation
+
+
+def _finish(
+    trained: training.Trained,
+    prepared: Prepared,
+    run_options: RunOptions,
+    training_options: TrainingOptions,
+    place: Place,
+) -> Evaluation:
+    """Evaluates it on the test split, and writes what remains of the run's folder."""
+    out = run_options.out
+    tested, predictions = prediction.predict(
+        trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
+    )
+    table, indices = prepared.table, prepared.data.indices
+    dataset, left_out = prepared.data.dataset, prepared.data.dataset.left_out
+    validation, novelty = validated(
+        trained.regressor,
+        prepared.data.dataset,
+        table,
+        indices["train"],
+        indices.get("validation", []),
+        place,
+    )
+    place.leave()
+    if trained.outliers is not None:
+        counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
+        write_record(out / outliers.FILE, counts)
+    _check_tested(table, tested)
+    left_out.write(out)
+    evaluation = evaluate_predictions(
+        table.take(tested), predictions, out, mapped=run_options.mapped
+    )
+    if left_out:
+        count = len(np.unique(dataset.rows[indices["test"]])) - len(tested)
+        note = (
+            f"left out, as they cannot be read: {len(left_out)} images, and {count} rows of "
+            f"the test split for them ({LEFT_OUT})"
+        )
+        evaluation = replace(evaluation, left_out=note)
+    # The model comes last: a folder that has it is finished.
+    model = bundle.Bundle(
+        trained.regressor,
+        prepared.options,
+        prepared.images,
+        prepared.augmentation,
+        validation,
+        novelty,
+        _provenance(prepared, training_options, run_options, evaluation),
+        prepared.encoding,
+    )
+    with replacing(out / CARD) as temporary:
+        temporary.write_text(card(model, out.resolve().name), encoding="utf-8")
+    bundle.save(model, out)
+    shutil.rmtree(out / CHECKPOINTS)
     return evaluation
 
 
@@ -167,7 +167,7 @@ def _check_tested(table: ImageTable, tested: NDArray[np.intp]) -> None:
 
 
 def _provenance(
-    prepared: _Prepared, training: TrainingOptions, run: RunOptions, evaluation: Evaluation
+    prepared: Prepared, training: TrainingOptions, run: RunOptions, evaluation: Evaluation
 ) -> Provenance:
     flags = {**asdict(training), **asdict(run)}
     for name in ("out", "overwrite", "resume", "license", "note"):
@@ -184,105 +184,3 @@ def _provenance(
         run.license,
         run.note,
     )
-
-
-class _Prepared(NamedTuple):
-    """All that a training needs, before anything is written."""
-
-    options: TableOptions
-    config: dict[str, Any]
-    table: ImageTable
-    targets: NDArray[np.float64]
-    """`(rows, targets)` that are trained with."""
-    record: pd.DataFrame
-    """Of the rows, for `splits.csv`."""
-    regressor: Regressor
-    data: ImageDataModule
-    encoding: Encoding | None
-
-
-def _prepared(
-    table_options: TableOptions,
-    image_options: ImageOptions,
-    augmentation_options: AugmentationOptions,
-    training_options: TrainingOptions,
-    run_options: RunOptions,
-    features: Path | None,
-    place: Place,
-) -> _Prepared:
-    training_options.check_input(table_options, image_options, augmentation_options)
-    lengths = table_options.lengths
-    check_lengths(table_options, image_options)
-    config = config_of(
-        table_options, image_options, augmentation_options, training_options, run_options
-    )
-    out = run_options.out
-    if place.leads:  # When others look, it may have begun to write.
-        check_out(run_options, config)
-    table, splits, targets, record = prepared_rows(table_options, run_options, training_options)
-    if run_options.resume and place.leads:
-        check_same([out], record, training_options.weights)
-    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
-    encoding = _encoding(table, splits)
-    regressor = training.new_regressor(
-        image_options,
-        len(table.target_columns),
-        training_options,
-        None if encoding is None else encoding.width,
-    )
-    images: Inputs
-    if encoding is not None and table.features is not None:
-        table_options = replace(
-            table_options,
-            feature_columns=encoding.names,
-            category_columns=encoding.categories or None,
-        )
-        images = Vectors(encoding(table.features))
-        if place.leads:
-            encoding.note_strange(table.source, table.features, table.rows)
-    elif training_options.frozen:
-        images = frozen_features(
-            regressor,
-            table,
-            image_options,
-            features or out / FEATURES,
-            replace=not run_options.resume,
-            left_out=left_out,
-        )
-    else:
-        images = Images(table, image_options, left_out)
-    dataset = ImageDataset(table, images, lengths, targets, left_out)
-    note_unfit(table.source, images)
-    for i, name in enumerate(table.target_columns):
-        if lengths[i]:
-            unit = "voxels" if image_options.volumes else "pixels"
-            check_target(table.source, f"{name} in {unit}", dataset.targets[:, i])
-    data = ImageDataModule(
-        dataset,
-        splits,
-        Augmentation(augmentation_options, lengths=all(lengths), voxel=image_options.voxel),
-        step_size=training_options.step_size,
-        batch_size=training_options.batch_size,
-        workers=training_options.loading_workers if _loads(images) else 0,
-        seed=training_options.seed,
-    )
-    for name in ("train", "validation"):
-        if 0 < (count := len(data.indices.get(name, ()))) < place.processes:
-            raise InputError(
-                f"--devices: {place.processes} processes need an image each in every step, and the "
-                f"{name} split has {count} with a label: use fewer devices"
-            )
-    return _Prepared(table_options, config, table, targets, record, regressor, data, encoding)
-
-
-def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
-    """By the training rows alone, so that nothing of the others is known to the model."""
-    if table.features is None:
-        return None
-    trained = table.features.take(np.flatnonzero((splits == "train") & table.labelled))
-    return encoding_of(table.source, trained)
-
-
-def _loads(images: Inputs) -> bool:
-    """Whether images are decoded while it trains."""
-    return isinstance(images, Images) and not images.in_memory

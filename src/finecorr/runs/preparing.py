@@ -1,0 +1,180 @@
+"""What a training needs, before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from finecorr.config import config_of
+from finecorr.data.augmentation import Augmentation
+from finecorr.data.dataset import ImageDataset
+from finecorr.data.encoding import Encoding, Vectors, encoding_of
+from finecorr.data.images import Images, Inputs, note_unfit
+from finecorr.data.left_out import LeftOut
+from finecorr.data.module import ImageDataModule
+from finecorr.data.options import (
+    AugmentationOptions,
+    ImageOptions,
+    TableOptions,
+    check_lengths,
+)
+from finecorr.data.table import ImageTable
+from finecorr.data.targets import check_target
+from finecorr.errors import InputError
+from finecorr.models import training
+from finecorr.models.frozen import FEATURES, frozen_features
+from finecorr.models.options import TrainingOptions
+from finecorr.models.place import Place
+from finecorr.models.regressor import Regressor
+from finecorr.run_options import RunOptions
+from finecorr.runs.folder import check_out
+from finecorr.runs.rows import prepared_rows
+from finecorr.runs.same import check_same
+
+
+class Prepared(NamedTuple):
+    """All that a training needs, before anything is written."""
+
+    options: TableOptions
+    images: ImageOptions
+    augmentation: AugmentationOptions
+    config: dict[str, Any]
+    table: ImageTable
+    targets: NDArray[np.float64]
+    """`(rows, targets)` that are trained with."""
+    record: pd.DataFrame
+    """Of the rows, for `splits.csv`."""
+    regressor: Regressor
+    data: ImageDataModule
+    encoding: Encoding | None
+
+
+def prepare(
+    table_options: TableOptions,
+    image_options: ImageOptions,
+    augmentation_options: AugmentationOptions,
+    training_options: TrainingOptions,
+    run_options: RunOptions,
+    features: Path | None,
+    place: Place,
+) -> Prepared:
+    """What a training with these options, which are those of `finecorr.runs.run.train`, needs.
+
+    Raises:
+        InputError: an option, the table or an image is at fault.
+    """
+    training_options.check_input(table_options, image_options, augmentation_options)
+    lengths = table_options.lengths
+    check_lengths(table_options, image_options)
+    config = config_of(
+        table_options, image_options, augmentation_options, training_options, run_options
+    )
+    out = run_options.out
+    if place.leads:  # When others look, it may have begun to write.
+        check_out(run_options, config)
+    table, splits, targets, record = prepared_rows(table_options, run_options, training_options)
+    if run_options.resume and place.leads:
+        check_same([out], record, training_options.weights)
+    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
+    encoding = _encoding(table, splits)
+    regressor = training.new_regressor(
+        image_options,
+        len(table.target_columns),
+        training_options,
+        None if encoding is None else encoding.width,
+    )
+    if encoding is not None:
+        table_options = replace(
+            table_options,
+            feature_columns=encoding.names,
+            category_columns=encoding.categories or None,
+        )
+        if place.leads and table.features is not None:
+            encoding.note_strange(table.source, table.features, table.rows)
+    images = _inputs(
+        table,
+        encoding,
+        regressor,
+        image_options,
+        training_options,
+        left_out,
+        features or out / FEATURES,
+        replace_features=not run_options.resume,
+    )
+    dataset = ImageDataset(table, images, lengths, targets, left_out)
+    note_unfit(table.source, images)
+    for i, name in enumerate(table.target_columns):
+        if lengths[i]:
+            unit = "voxels" if image_options.volumes else "pixels"
+            check_target(table.source, f"{name} in {unit}", dataset.targets[:, i])
+    data = ImageDataModule(
+        dataset,
+        splits,
+        Augmentation(augmentation_options, lengths=all(lengths), voxel=image_options.voxel),
+        step_size=training_options.step_size,
+        batch_size=training_options.batch_size,
+        workers=training_options.loading_workers if _loads(images) else 0,
+        seed=training_options.seed,
+    )
+    _check_shares(data, place)
+    return Prepared(
+        table_options,
+        image_options,
+        augmentation_options,
+        config,
+        table,
+        targets,
+        record,
+        regressor,
+        data,
+        encoding,
+    )
+
+
+def _check_shares(data: ImageDataModule, place: Place) -> None:
+    """Raises InputError if a process would have no image."""
+    for name in ("train", "validation"):
+        if 0 < (count := len(data.indices.get(name, ()))) < place.processes:
+            raise InputError(
+                f"--devices: {place.processes} processes need an image each in every step, and the "
+                f"{name} split has {count} with a label: use fewer devices"
+            )
+
+
+def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
+    """By the training rows alone, so that nothing of the others is known to the model."""
+    if table.features is None:
+        return None
+    trained = table.features.take(np.flatnonzero((splits == "train") & table.labelled))
+    return encoding_of(table.source, trained)
+
+
+def _inputs(
+    table: ImageTable,
+    encoding: Encoding | None,
+    regressor: Regressor,
+    images: ImageOptions,
+    training: TrainingOptions,
+    left_out: LeftOut,
+    features: Path,
+    *,
+    replace_features: bool,
+) -> Inputs:
+    """What the network is given of each row: vectors of columns, features, or images."""
+    if encoding is not None and table.features is not None:
+        return Vectors(encoding(table.features))
+    if not training.frozen:
+        return Images(table, images, left_out)
+    return frozen_features(
+        regressor, table, images, features, replace=replace_features, left_out=left_out
+    )
+
+
+def _loads(images: Inputs) -> bool:
+    """Whether images are decoded while it trains."""
+    return isinstance(images, Images) and not images.in_memory
