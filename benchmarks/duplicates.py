@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from finecorr.checking.decoding import Frame, Measures, decode
 from finecorr.checking.duplicates import near_duplicates
-from finecorr.data.options import ImageOptions
+from finecorr.data.image_options import ImageOptions
 
 _IMAGES, _COPIES = 800, 200
 

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.phantom import write_phantoms
 from finecorr.models.regressor import Architecture, Regressor
 from finecorr.models.streaming import Member, Row, outcomes

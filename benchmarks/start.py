@@ -27,8 +27,9 @@ from PIL import Image
 
 from finecorr.data import images
 from finecorr.data.dataset import ImageDataset
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.splits import split_rows
 from finecorr.data.table import ImageTable, read_table
 from finecorr.run_options import RunOptions

@@ -24,8 +24,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from scipy.io import savemat
 
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.layouts import matlab
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.records import read_record
 from finecorr.data.table import read_table
 from finecorr.errors import InputError

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from finecorr.data.decoding import seen, unpacked
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.pictures.arrays import pictures_of
 from finecorr.models.regressor import Architecture, Regressor
 from finecorr.trained.bundle import Bundle

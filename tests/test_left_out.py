@@ -17,9 +17,10 @@ from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from finecorr.cli import main
 from finecorr.data import images
 from finecorr.data.dataset import ImageDataset, joined
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.left_out import LeftOut
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import read_table
 from finecorr.models.module import RegressionModule
 from test_devices import FLAGS as DEVICE_FLAGS

@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 from conftest import PHANTOM_FLAGS, SMALL_FLAGS
 from dicom_files import write_dicom
 from finecorr.cli import main
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.lengths import pixel_sizes
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.records import read_record, write_record
 from finecorr.data.table import read_table
 from finecorr.errors import InputError, InputWarning

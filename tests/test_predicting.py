@@ -24,7 +24,8 @@ from PIL import Image
 from dicom_files import write_dicom
 from finecorr.cli import main
 from finecorr.data import decoding
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.partial import Partial
 from finecorr.data.pictures import Picture
 from finecorr.models import streaming

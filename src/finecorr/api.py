@@ -18,7 +18,8 @@ from finecorr.cli import parsed
 from finecorr.comparison.compare import Comparison
 from finecorr.comparison.compare import compare as compare_losses
 from finecorr.comparison.plan import Data
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
 from finecorr.evaluating import evaluate as evaluate_run
 from finecorr.flags import COMPARE_OPTIONS, TRAIN_OPTIONS, build, overrides

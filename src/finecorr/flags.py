@@ -17,7 +17,8 @@ from finecorr import demo
 from finecorr.checking.options import CheckOptions
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.data.degradation.options import MEANING, DegradationOptions
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.presets import PRESETS
 from finecorr.errors import InputError
 from finecorr.help import HelpFormatter, listed

@@ -10,7 +10,8 @@ import pytest
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data, plan
 from finecorr.comparison.splitting import Splitting
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
 

@@ -16,7 +16,8 @@ from finecorr.comparison.execution import execute, log_of
 from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data, Run, plan
 from finecorr.comparison.processes import processes
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
 

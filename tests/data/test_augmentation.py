@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from finecorr.data.augmentation import Augmentation
-from finecorr.data.options import AugmentationOptions
+from finecorr.data.image_options import AugmentationOptions
 
 NONE = AugmentationOptions(flip=0, rotation=0, shift=0, zoom=0, gain=0, gamma=0)
 HEIGHT, WIDTH = 96, 144

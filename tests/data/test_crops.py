@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 from finecorr.data import crops
 from finecorr.data.crops import RandomCrops, WholeImages, WithEpoch
 from finecorr.data.dataset import Batch, ImageDataset
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images, note_unfit
 from finecorr.data.loading import prediction_loader
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning
 

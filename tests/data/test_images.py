@@ -15,9 +15,10 @@ from dicom_files import write_dicom
 from finecorr.data import images, pictures
 from finecorr.data.decoding import seen
 from finecorr.data.folder import read_folder
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.left_out import Unreadable
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.pictures import raster
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError

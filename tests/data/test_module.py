@@ -11,9 +11,10 @@ import torch
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.corruption import replace_labels
 from finecorr.data.dataset import Batch, ImageDataset
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.module import ImageDataModule
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import ImageTable, read_table
 
 TARGET = "head circumference (mm)"

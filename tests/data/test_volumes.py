@@ -26,9 +26,10 @@ from dicom_files import write_dicom, write_series
 from finecorr.data import pictures
 from finecorr.data.decoding import seen, unpacked
 from finecorr.data.folder import read_folder
+from finecorr.data.image_options import ImageOptions, check_lengths
 from finecorr.data.images import Images, note_unfit
 from finecorr.data.lengths import pixel_sizes
-from finecorr.data.options import ImageOptions, TableOptions, check_lengths
+from finecorr.data.options import TableOptions
 from finecorr.data.phantom.volume import centres, volume_phantom, write_volume_phantoms
 from finecorr.data.pictures import Header, Picture, Shape
 from finecorr.data.pictures.orientation import orientation_of

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError
 from finecorr.models import frozen

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError, InputWarning
 from finecorr.models import networks
 from finecorr.models.networks.network import MissingNetwork, chosen, pooled

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from conftest import PHANTOM_FLAGS
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import read_table
 from finecorr.evaluation.bootstrap import agreement_with_intervals
 from finecorr.report import trainings

@@ -25,7 +25,8 @@ from torch import Tensor
 from conftest import SMALL_FLAGS
 from finecorr.cli import main
 from finecorr.data.encoding import Category, Encoding, Number
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
 from finecorr.models.conformal import Validation, calibration
 from finecorr.models.novelty import novelty_of

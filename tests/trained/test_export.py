@@ -20,7 +20,8 @@ from PIL import Image
 
 import finecorr
 from finecorr.data.decoding import packed, unpacked
-from finecorr.data.options import ImageOptions, Intensity, TableOptions
+from finecorr.data.image_options import ImageOptions, Intensity
+from finecorr.data.options import TableOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.view import scaled
 from finecorr.errors import InputError

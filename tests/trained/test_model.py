@@ -399,7 +399,8 @@ def test_features_are_those_of_the_network(
 
 
 def test_a_model_of_no_lengths(arrays: np.ndarray) -> None:
-    from finecorr.data.options import ImageOptions, TableOptions
+    from finecorr.data.image_options import ImageOptions
+    from finecorr.data.options import TableOptions
     from finecorr.models.regressor import Architecture, Regressor
     from finecorr.trained.bundle import Bundle
 

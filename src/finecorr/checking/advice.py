@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Section, some
 from finecorr.data.decoding import NO_SIZE, geometry
+from finecorr.data.image_options import ImageOptions, check_lengths
 from finecorr.data.lengths import SAME, pixel_sizes
-from finecorr.data.options import ImageOptions, TableOptions, check_lengths, name_and_unit
+from finecorr.data.options import TableOptions, name_and_unit
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions

@@ -19,7 +19,7 @@ from finecorr.checking.decoding import Frame, thumbnail_source
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Histogram, Section
 from finecorr.checking.text import summary
-from finecorr.data.options import ImageOptions
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.table import ImageTable
 from finecorr.report.html import write_html
 from finecorr.report.thumbnails import data_uri, thumbnail

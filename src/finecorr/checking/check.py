@@ -19,7 +19,8 @@ from finecorr.checking.options import CheckOptions
 from finecorr.checking.splits import look_at_splits
 from finecorr.checking.subjects import look_at_subjects
 from finecorr.checking.text import refusal_text, text_of
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.records import write_record
 from finecorr.data.table import ImageTable, read_table
 from finecorr.files import check_folder

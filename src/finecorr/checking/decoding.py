@@ -13,7 +13,7 @@ from torch import Tensor
 
 from finecorr.data import pictures
 from finecorr.data.decoding import seen, unpacked
-from finecorr.data.options import ImageOptions
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.threads import Turns, side_by_side
 from finecorr.data.view import scaled, slices

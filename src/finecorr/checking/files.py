@@ -13,8 +13,8 @@ from finecorr.checking.decoding import Frame, Measures, decode, spread_over
 from finecorr.checking.findings import Finding, Section, refusals, some
 from finecorr.data import pictures
 from finecorr.data.decoding import checked_header, frames_of
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.names import real_paths
-from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header
 from finecorr.data.table import ImageTable
 from finecorr.data.threads import side_by_side

@@ -10,7 +10,7 @@ import torch
 from finecorr.checking.decoding import Frame, Measures
 from finecorr.checking.files import Read
 from finecorr.checking.findings import Finding, Section, some
-from finecorr.data.options import ImageOptions
+from finecorr.data.image_options import ImageOptions
 
 _EMPTY = 0.02
 """Share of an image's range in which nearly all its pixels are, where it is nearly empty."""

@@ -6,7 +6,8 @@ from jsonargparse import Namespace
 
 from finecorr.checking.check import FINDINGS, PAGE, check
 from finecorr.checking.options import CheckOptions
-from finecorr.data.options import ImageOptions, TableOptions
+from finecorr.data.image_options import ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError
 from finecorr.flags import build
 from finecorr.models.options import TrainingOptions

@@ -10,7 +10,8 @@ from pathlib import Path
 from finecorr.comparison.options import FOLDS, REFERENCE, VARIANT, ComparisonOptions
 from finecorr.comparison.splitting import Splitting
 from finecorr.config import CONFIG
-from finecorr.data.options import MAX_SEED, AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import MAX_SEED, TableOptions
 from finecorr.errors import InputError
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import TrainingOptions

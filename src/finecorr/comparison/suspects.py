@@ -14,7 +14,7 @@ from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data
 from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.frames import read_frame
-from finecorr.data.options import AugmentationOptions
+from finecorr.data.image_options import AugmentationOptions
 from finecorr.data.records import read_record
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions

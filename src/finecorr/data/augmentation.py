@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from finecorr.data.options import AugmentationOptions
+from finecorr.data.image_options import AugmentationOptions
 
 
 class Augmentation:

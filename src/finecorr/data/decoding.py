@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from finecorr.data import pictures
-from finecorr.data.options import ImageOptions
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.pictures import Header, Picture, Shape
 from finecorr.data.view import fit_image, fit_volume, fitting, padded, scaled, voxel
 from finecorr.errors import InputError

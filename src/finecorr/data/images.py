@@ -25,8 +25,8 @@ from finecorr.data.decoding import (
     unpacked,
 )
 from finecorr.data.frames import raise_faults
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.left_out import LeftOut, Lost, Unreadable
-from finecorr.data.options import ImageOptions
 from finecorr.data.pictures import Header, Shape
 from finecorr.data.table import ImageTable
 from finecorr.data.threads import Turns, side_by_side

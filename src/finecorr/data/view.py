@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finecorr.data.options import Intensity
+from finecorr.data.image_options import Intensity
 from finecorr.data.pictures import Picture
 
 LUMINANCE = (0.299, 0.587, 0.114)

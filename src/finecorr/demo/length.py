@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.phantom import write_phantoms
 from finecorr.demo.trial import Contender, Trial, claim, say
 from finecorr.models.options import TrainingOptions

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from finecorr.comparison.summary import summarise
-from finecorr.data.options import AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import read_table
 from finecorr.errors import InputError
 from finecorr.evaluation.figures import Panel, bland_altman, scatter

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from finecorr.data.options import ImageOptions, Intensity
+from finecorr.data.image_options import ImageOptions, Intensity
 from finecorr.data.view import LUMINANCE, row_counts
 from finecorr.models.regressor import Regressor
 

@@ -20,10 +20,10 @@ from tqdm import tqdm
 
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.decoding import Frame
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.left_out import LeftOut, Lost, Unreadable
 from finecorr.data.loading import prediction_loader
-from finecorr.data.options import ImageOptions
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
 from finecorr.files import remove_temporary, replacing

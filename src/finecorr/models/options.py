@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from finecorr.data.options import MAX_SEED, AugmentationOptions, ImageOptions, TableOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import MAX_SEED, TableOptions
 from finecorr.errors import InputError
 from finecorr.models import networks
 from finecorr.models.networks import FeatureKind

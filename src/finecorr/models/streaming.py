@@ -23,8 +23,8 @@ from finecorr.data.augmentation import Augmentation
 from finecorr.data.crops import PIXELS_ON_CPU, PIXELS_ON_GPU
 from finecorr.data.decoding import Seen, checked_header, frames_of, seen, unpacked
 from finecorr.data.encoding import Encoding
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
 from finecorr.data.lengths import SAME
-from finecorr.data.options import AugmentationOptions, ImageOptions
 from finecorr.data.pictures import Picture
 from finecorr.data.view import grid
 from finecorr.errors import InputError, spelled

@@ -17,8 +17,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from tqdm import tqdm
 
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.module import ImageDataModule
-from finecorr.data.options import ImageOptions
 from finecorr.errors import InputError, InputWarning, Interrupted
 from finecorr.models import networks
 from finecorr.models.checkpoints import Checkpoint, Patience, WholeFiles

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 import finecorr
 from finecorr.data.columns import listed
+from finecorr.data.image_options import ImageOptions
 from finecorr.data.images import Images
 from finecorr.data.left_out import LeftOut, Unreadable
-from finecorr.data.options import ImageOptions, name_and_unit
+from finecorr.data.options import name_and_unit
 from finecorr.data.records import read_record
 from finecorr.data.table import ImageTable
 from finecorr.data.view import slices

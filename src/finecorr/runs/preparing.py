@@ -14,15 +14,11 @@ from finecorr.config import config_of
 from finecorr.data.augmentation import Augmentation
 from finecorr.data.dataset import ImageDataset
 from finecorr.data.encoding import Encoding, Vectors, encoding_of
+from finecorr.data.image_options import AugmentationOptions, ImageOptions, check_lengths
 from finecorr.data.images import Images, Inputs, note_unfit
 from finecorr.data.left_out import LeftOut
 from finecorr.data.module import ImageDataModule
-from finecorr.data.options import (
-    AugmentationOptions,
-    ImageOptions,
-    TableOptions,
-    check_lengths,
-)
+from finecorr.data.options import TableOptions
 from finecorr.data.table import ImageTable
 from finecorr.data.targets import check_target
 from finecorr.errors import InputError

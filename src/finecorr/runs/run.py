@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finecorr.config import CONFIG, write_config
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
 from finecorr.data.left_out import FILE as LEFT_OUT
-from finecorr.data.options import (
-    AugmentationOptions,
-    ImageOptions,
-    TableOptions,
-)
+from finecorr.data.options import TableOptions
 from finecorr.data.records import write_record
 from finecorr.data.splits import MIN_LABELS
 from finecorr.data.table import ImageTable

@@ -18,13 +18,8 @@ from torch import Tensor, nn
 
 from finecorr.data.asked import check_options
 from finecorr.data.encoding import Encoding
-from finecorr.data.options import (
-    AugmentationOptions,
-    ImageOptions,
-    TableOptions,
-    check_lengths,
-    name_and_unit,
-)
+from finecorr.data.image_options import AugmentationOptions, ImageOptions, check_lengths
+from finecorr.data.options import TableOptions, name_and_unit
 from finecorr.errors import InputError, spelled
 from finecorr.files import replacing
 from finecorr.models import networks

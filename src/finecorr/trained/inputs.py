@@ -19,9 +19,10 @@ from finecorr.data.columns import listed
 from finecorr.data.encoding import Encoding
 from finecorr.data.folder import read_folder
 from finecorr.data.frames import raise_faults
+from finecorr.data.image_options import MAX_MEGAPIXELS
 from finecorr.data.lengths import SAME
 from finecorr.data.names import subjects
-from finecorr.data.options import MAX_MEGAPIXELS, TableOptions
+from finecorr.data.options import TableOptions
 from finecorr.data.table import ImageTable, read_table
 from finecorr.errors import InputError, InputWarning, spelled
 

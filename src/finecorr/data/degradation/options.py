@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finecorr.data.options import MAX_MEGAPIXELS, check_limit
+from finecorr.data.image_options import MAX_MEGAPIXELS, check_limit
 from finecorr.errors import InputError
 
 KINDS = ("blur", "speckle", "attenuation", "shadow", "gain", "compression")
