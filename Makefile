@@ -40,8 +40,11 @@ gallery/check.html: | $(VENV)/.installed
 
 # The wheel in an empty environment, with the newest versions or the lowest that pyproject.toml allows:
 # see .ci/wheel. TORCH=torch==2.13.0 names another build of torch.
-check-newest check-lowest: check-%:
-	PYTHON="$(PYTHON)" bash .ci/wheel $*
+check-newest:
+	PYTHON="$(PYTHON)" bash .ci/wheel newest
+
+check-lowest:
+	PYTHON="$(PYTHON)" bash .ci/wheel lowest
 
 format: $(VENV)/.installed
 	$(VENV)/bin/ruff check --fix .
