@@ -21,13 +21,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 from scipy import stats
 
-from finecorr.evaluation.paired import holm
+from finecorr.comparison.options import REFERENCE as BOOSTING
 from finecorr.files import replacing
 from finecorr.report.verdict import p_text
 from results import ALIKE, MEDIAN, METRICS, RANKED, REFERENCE, SECOND_TABLE, TASKS
+from tasks import WRONG
 
 MATRICES = {
     "wrong-labels": {
@@ -79,8 +79,6 @@ FIGURES = {
 }
 COLORS = ("#1f5fa8", "#c0392b")
 """Of labels as they are, and of wrong ones."""
-WRONG = "-wrong-10"
-"""In the name of a task."""
 OTHERS = [*RANKED][:-2]
 LABELS = {
     "lengths, measured": "circumference",
@@ -90,6 +88,8 @@ LABELS = {
     "severity of a degradation": "severity-native",
     "strength of concrete": "concrete",
     "strength of concrete, 10 % wrong": "concrete-wrong-10",
+    "scores of wines": "wine",
+    "scores of wines, 10 % wrong": "wine-wrong-10",
     "fitness of proteins like those known": "gb1-sampled",
     "the same, 10 % wrong": "gb1-sampled-wrong-10",
     "fitness, of proteins with more mutations": "gb1-three_vs_rest",
@@ -107,6 +107,8 @@ IN_SHORT = {
         "lengths, 10 % wrong",
         "opinion scores",
         "opinion scores, 10 % wrong",
+        "strength of concrete",
+        "fitness, of far more mutations, 381 labels",
         "fitness, of fitter proteins than those known",
     )
 }
@@ -141,15 +143,17 @@ def make_tables(folder: Path, found: dict[str, pd.DataFrame]) -> dict[str, str]:
     }
     if common:
         tables["shared"] = shared(common)
-    quick = pd.DataFrame()
+    of_columns: dict[str, pd.DataFrame] = {}
+    if (path := folder / "tasks-compared.csv").exists():
+        of_columns = {str(task): rows for task, rows in pd.read_csv(path).groupby("task")}
     if (path := folder / "tasks.csv").exists():
-        quick = pd.read_csv(path)
+        trainings = pd.read_csv(path)
         for metric in ("PLCC", "SRCC"):
             for is_wrong, kind in ((False, "as-they-are"), (True, "wrong-10")):
-                of_labels = quick[quick["task"].str.endswith(WRONG) == is_wrong]
-                tables[f"tasks-{metric}-{kind}"] = of_tasks(of_labels, metric)
-    tables["ranks"] = ranks(found, quick)
-    every = of_every_task(found, quick)
+                of_labels = trainings[trainings["task"].str.endswith(WRONG) == is_wrong]
+                tables[f"tasks-{metric}-{kind}"] = of_tasks(of_labels, of_columns, metric)
+    every = of_every_task(found | of_columns)
+    tables["ranks"] = ranks(every)
     tables["gains"] = gains(every, LABELS)
     tables["gains-in-short"] = gains(every, IN_SHORT)
     if (path := folder / "suspects.csv").exists():
@@ -242,33 +246,31 @@ def shared(tasks: dict[str, pd.DataFrame]) -> str:
     return markdown(pd.DataFrame(lines))
 
 
-def of_tasks(results: pd.DataFrame, metric: str) -> str:
-    """A column for each task: means over the trainings, with p against fine_grained by a paired
-    t-test over these, after Holm's correction."""
-    columns = {}
-    for task, trainings in results.groupby("task", sort=False):
-        values, p = compared(trainings, metric)
-        columns[str(task).removesuffix(WRONG)] = {
-            loss: f"{values[loss].mean():.4f}" + ("" if loss == REFERENCE else f" ({p_text(each)})")
-            for loss, each in zip(values.columns, p, strict=True)
-        }
+def of_tasks(trainings: pd.DataFrame, compared: dict[str, pd.DataFrame], metric: str) -> str:
+    """A column for each task: the mean over the trainings, with its standard error where there are
+    several, and p against fine_grained where it is known."""
+    p = {task: of_every_task({task: rows}, metric)[task] for task, rows in compared.items()}
+    found = trainings.groupby(["task", "loss"], sort=False)[metric].agg(["mean", "sem", "count"])
+    columns: dict[str, dict[str, str]] = {}
+    measures = ("task", "loss", "mean", "sem", "count")
+    for task, loss, mean, error, count in fields(found.reset_index(), *measures):
+        text = f"{mean:.4f}" + (f" ± {error:.4f}" if count > 1 else "")
+        if task in p and loss != REFERENCE:
+            text += f" ({p_text(p[task][loss][1])})"
+        name = f"{task.removesuffix(WRONG)}, {count} training{'s' if count > 1 else ''}"
+        columns.setdefault(name, {})[loss] = text
     return markdown(pd.DataFrame(columns).rename_axis("loss").reset_index())
 
 
 def of_every_task(
-    found: dict[str, pd.DataFrame], quick: pd.DataFrame
+    found: dict[str, pd.DataFrame], metric: str = "SRCC"
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """SRCC of each loss, and p of its difference from fine_grained."""
+    """A measure of each loss, and p of its difference from fine_grained."""
     tasks: dict[str, dict[str, tuple[float, float]]] = {}
     for task, metrics in found.items():
-        rows = metrics[metrics["metric"] == "SRCC"]
+        rows = metrics[metrics["metric"] == metric]
         values = tasks.setdefault(task.removesuffix(SECOND_TABLE), {})
         values |= {loss: (value, p) for loss, value, p in fields(rows, "loss", "value", "p")}
-    for name, trainings in quick.groupby("task") if len(quick) else ():
-        each, of_each = compared(trainings, "SRCC")
-        tasks[str(name)] = {
-            str(loss): (each[loss].mean(), p) for loss, p in zip(each, of_each, strict=True)
-        }
     return tasks
 
 
@@ -289,6 +291,7 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str
                 "the best of seven others": f"{srcc[best]:.4f} ({best})",
                 "robust_pearson": f"{srcc['robust_pearson']:.4f}",
                 "fine_grained": f"{srcc[REFERENCE]:.4f}",
+                "gradient boosting": f"{srcc[BOOSTING]:.4f}" if BOOSTING in srcc else "",
                 "gain over mse": f"{over_mse:+.4f} ({p_text(values['mse'][1])})",
                 "gain over the best": f"{over_best:+.4f} ({p_text(values[best][1])})",
             }
@@ -296,22 +299,12 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str
     return markdown(pd.DataFrame(lines))
 
 
-def compared(trainings: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, NDArray[np.float64]]:
-    """A column of each loss, with p against fine_grained by a paired t-test over the trainings,
-    after Holm's correction."""
-    values = trainings.pivot_table(
-        index=["fold", "seed"], columns="loss", values=metric, sort=False
-    )
-    ours = values[REFERENCE]
-    return values, holm(np.array([stats.ttest_rel(values[loss], ours).pvalue for loss in values]))
-
-
-def ranks(found: dict[str, pd.DataFrame], quick: pd.DataFrame) -> str:
+def ranks(tasks: dict[str, dict[str, tuple[float, float]]]) -> str:
     """Mean ranks in SRCC over the tasks that have the losses of `RANKED`, and how far two mean
     ranks have to be apart for more than chance (5 %), by Nemenyi's test."""
     complete = {
         task: {loss: value for loss, (value, _) in values.items()}
-        for task, values in of_every_task(found, quick).items()
+        for task, values in tasks.items()
         if values.keys() >= {*RANKED}
     }
     columns = {}
