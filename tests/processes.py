@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import torch.distributed as dist
 
 def in_processes(function: Callable[[int, int], Any], processes: int, folder: Path) -> list[Any]:
     """What the function of a module returns for rank and number of processes, in each of them."""
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import processes; processes.main()"
+    code = "import sys; sys.path[:0] = sys.argv[1].split(); import processes; processes.main()"
     name = function.__module__.rpartition(".")[2], function.__name__
-    where = str(Path(__file__).parent), *name, str(processes), str(folder)
+    paths = f"{Path(__file__).parent} {Path(getfile(function)).parent}"
+    where = paths, *name, str(processes), str(folder)
     running = [
         subprocess.Popen(
             [sys.executable, "-c", code, *where, str(rank)], stderr=subprocess.PIPE, text=True

@@ -58,7 +58,8 @@ def label_weights(
         prediction: `(n,)` or `(n, targets)`, in the unit of `target`.
         target: the shape of `prediction`; NaN is a missing label.
         features: `(n, d)`, or None.
-        weight: `(n,)`, non-negative: how much each sample counts.
+        weight: `(n,)`, non-negative: how much each sample counts. With features, a weight of 2 is
+            not the same as the sample twice: it would be its own neighbour.
         group: `(n,)` integers: each group has its own noise, and its own neighbours.
 
     Returns:
