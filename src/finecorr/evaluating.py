@@ -268,7 +268,7 @@ def _write_page(
     loss = config.get("loss", run.resolve().name)
     if not isinstance(loss, str):
         raise InputError(f"{run / CONFIG} is damaged: its loss is {loss!r}")
-    predictor = trainings.Candidate(
+    candidate = trainings.Candidate(
         loss,
         _everywhere(predictions, evaluated),
         [run],
@@ -279,7 +279,7 @@ def _write_page(
         f"{run.resolve().name} on {table.source.name}",
         table,
         model.images,
-        [predictor],
+        [candidate],
         {
             str(target): trainings.Result(
                 rows.assign(loss=loss, p=np.nan),

@@ -164,6 +164,7 @@ def _write_at_once(
 def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.DataFrame]:
     """The rows of the file, from one of them on."""
     unfit, differing = 0, list[int]()
+    known_by, names = table.known_by
     place = first
     bar = tqdm(
         total=len(table), initial=first, desc="predicting", unit=table.kind[:-1], disable=None
@@ -171,11 +172,7 @@ def _frames(predictor: Predictor, table: ImageTable, first: int) -> Iterator[pd.
     with bar:
         for columns, found in predictor.frames(islice(rows_of(table), first, None)):
             rows = np.arange(place, place + len(columns))
-            frame = (
-                pd.DataFrame({"image": [table.names[row] for row in rows]})
-                if table.features is None
-                else pd.DataFrame({"row": table.rows[rows]})
-            )
+            frame = pd.DataFrame({known_by: [names[row] for row in rows]})
             if table.frames is not None:
                 frame["frame"] = np.maximum(table.frames[rows], 0) + 1
             yield pd.concat([frame, columns], axis=1)

@@ -36,7 +36,7 @@ def write_page(
     means = predictions.pivot_table(
         index="row", columns=["loss", "target"], values="prediction", dropna=False
     ).reindex(table.rows)
-    predictors = [
+    candidates = [
         trainings.Candidate(
             loss,
             np.stack([means[loss, target] for target in table.target_columns], axis=1),
@@ -47,13 +47,13 @@ def write_page(
     ]
     splits = splitting(options, runs[0].data.table)
     alone = "cross-validated" if splits.kind == "folds" else "tested"
-    title = "Losses compared" if len(predictors) > 1 else f"{predictors[0].loss} {alone}"
+    title = "Losses compared" if len(candidates) > 1 else f"{candidates[0].loss} {alone}"
     trainings.write_page(
         path,
         f"{title} on {table.source.name}",
         table,
         runs[0].data.images,
-        predictors,
+        candidates,
         findings,
         _provenance(table, runs, options, splits),
         quality=options.mapped,

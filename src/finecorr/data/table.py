@@ -87,6 +87,12 @@ class ImageTable:
         return {"row": self.rows, **images, "group": self.groups}
 
     @property
+    def known_by(self) -> tuple[str, list[Any]]:
+        """The column by which predictions name a row, and what it holds: its image, or where it has
+        feature columns its number."""
+        return ("image", self.names) if self.features is None else ("row", self.rows.tolist())
+
+    @property
     def shown(self) -> list[str]:
         """What a person sees of each row: the name of its image, or its number and features."""
         if self.features is None:

@@ -162,10 +162,7 @@ class Model:
         differing = [row for row, outcome in enumerate(outcomes) if outcome.differs]
         unfit = sum(outcome.unfit for outcome in outcomes)
         note_views(table, unfit, differing, volumes=self.bundle.images.volumes)
-        if table.features is None:
-            found.insert(0, "image", table.names)
-        else:
-            found.insert(0, "row", table.rows)
+        found.insert(0, *table.known_by)
         if table.frames is not None:
             found.insert(1, "frame", np.maximum(table.frames, 0) + 1)
         if isinstance(images, pd.DataFrame):
