@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import glob
 import os
 import signal
 import socket
@@ -17,8 +18,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from own_networks import SLOW_AFTER
+
 # Small tensors gain nothing from a second thread, and it waits where another test has the core.
 os.environ["OMP_NUM_THREADS"] = "1"  # for what the tests start
+_FOLDERS = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _FOLDERS))  # with networks of their own
 torch.set_num_threads(1)
 
 # What defines operators has to live on.
@@ -41,6 +46,8 @@ PHANTOM_FLAGS = [
     *("--pixel-size-column", "pixel size(mm)"),
 ]
 SMALL_FLAGS = [*("--image-size", "48", "68"), *("--network", "resnet10-narrow")]
+SLOW_NETWORK = "own_networks:without_batch_statistics"
+CHECKPOINTS = "runs/*/*/*/checkpoints/last.ckpt"
 
 
 @pytest.fixture(scope="session")
@@ -95,45 +102,43 @@ def hc18() -> Path:
 
 
 def interrupted(
-    flags: list[str],
-    out: Path,
-    send: Callable[[int, int], None],
-    *,
-    seconds: float,
+    arguments: list[str],
+    checkpoints: Path,
+    send: Callable[[int, int], None] = os.kill,
     stop: int = signal.SIGINT,
-) -> None:
-    """Runs `finecorr compare` until a training has a checkpoint, and interrupts it.
+) -> str:
+    """Runs finecorr until a training has a checkpoint, and interrupts it; what it said.
 
     Args:
-        flags: of the command.
-        out: the folder that they name.
+        arguments: the command and its flags; its network is `SLOW_NETWORK`.
+        checkpoints: the file, or a pattern of files.
         send: `os.kill`; or `os.killpg`, as a terminal does it: to all its processes.
-        seconds: until there must be a checkpoint.
         stop: what it is sent.
     """
-    command = [sys.executable, "-m", "finecorr", "compare", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "finecorr", *arguments],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=environment | {SLOW_AFTER: str(checkpoints)},
         start_new_session=True,
         # Where the tests are in the background of a shell, they and what they start ignore SIGINT.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
-        deadline = time.monotonic() + seconds
-        while not list(out.glob("runs/*/*/*/checkpoints/last.ckpt")):
-            assert process.poll() is None
+        deadline = time.monotonic() + 240
+        while not glob.glob(str(checkpoints)):  # noqa: PTH207
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         send(process.pid, stop)
         _, error = process.communicate(timeout=300)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert "the same command goes on from here" in error
+    assert process.returncode == 130, error
+    assert "goes on from here" in error
+    return error
 
 
 @pytest.fixture

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import time
+
 import torch
 from torch import Tensor, nn
+
+SLOW_AFTER = "SLOW_AFTER"
+"""The variable with a pattern of files: from the first that is there, training is slow, so that a
+test which interrupts it is in time however the processes take turns."""
+
+
+class _Slow(nn.Sequential):
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training and glob.glob(os.environ.get(SLOW_AFTER, "")):  # noqa: PTH207
+            time.sleep(0.5)
+        features: Tensor = super().forward(image)  # type: ignore[no-untyped-call]
+        return features
 
 
 def without_batch_statistics(channels: int) -> nn.Module:
     """In which every image is seen for itself."""
-    return nn.Sequential(
+    return _Slow(
         *(nn.Conv2d(channels, 8, 5, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 5, stride=2), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
     )

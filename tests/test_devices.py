@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from conftest import SLOW_NETWORK, interrupted
 from finecorr.cli import main
 
 FLAGS = [
-    *("--image-size", "48", "68", "--network", "own_networks:without_batch_statistics"),
+    *("--image-size", "48", "68", "--network", SLOW_NETWORK),
     *("--flip", "0", "--rotation", "0", "--shift", "0", "--zoom", "0", "--gain", "0"),
     *("--gamma", "0", "--precision", "32-true", "--population", "16", "--batch-size", "3"),
 ]
@@ -30,13 +30,12 @@ COMMAND = [sys.executable, "-m", "finecorr"]
 
 
 def start(command: list[str], **environment: str) -> subprocess.Popen[str]:
-    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": ":".join(filter(None, paths)), **environment},
+        env=os.environ | environment,
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
@@ -146,16 +145,7 @@ def test_it_goes_on_after_an_interruption(
         assert main([*alone, "--out", str(tmp_path / "one")]) == 0
         check_like(two, tmp_path / "one")
     arguments = [*arguments, "--out", str(out)]
-    (process,) = by_lightning(arguments)
-    try:
-        while not (out / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
-        ((code, _, error),) = ended([process])
-    finally:
-        process.kill()
-    assert code == 130
+    error = interrupted(arguments, out / "checkpoints" / "last.ckpt", os.killpg)
     assert error.count("the same command with --resume goes on from here") == 1
     assert error.count("interrupted") == 1
     assert "Traceback" not in error
@@ -230,22 +220,16 @@ def test_each_training_of_a_comparison_has_its_devices(
     if executor == "ray":
         pytest.importorskip("ray")
     losses = ["--losses", "pearson", "--repeats", "1", "--seeds", "1", "--executor", executor]
-    command = [*COMMAND, "compare", *arguments[1:], *losses, "--devices", "2", "--epochs", "60"]
+    command = ["compare", *arguments[1:], *losses, "--devices", "2"]
     out = tmp_path / "comparison"
-    process = start([*command, "--out", str(out)])
     run = out / "runs" / "pearson" / "repeat-1" / "seed-0"
-    while not (run / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    ((code, _, error),) = ended([process])
-    assert code == 130, error
+    interrupted([*command, "--out", str(out)], run / "checkpoints" / "last.ckpt")
     assert not (run / "model.safetensors").exists()
-    ((code, _, error),) = ended([start([*command, "--out", str(out)])])
+    ((code, _, error),) = ended([start([*COMMAND, *command, "--out", str(out)])])
     assert code == 0, error
     log = run.with_suffix(".log.txt").read_text()
-    assert "epoch 1/60" not in log
-    assert log.count("epoch 60/60") == 1
+    assert "epoch 1/3" not in log
+    assert log.count("epoch 3/3") == 1
     if executor == "ray":
         return
     again = tmp_path / "run"

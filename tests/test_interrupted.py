@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import SMALL_FLAGS
+from conftest import SLOW_NETWORK, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.files import half_moved
 from finecorr.models import training
@@ -160,22 +159,9 @@ def test_with_processes_that_load_images(
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_as_a_batch_system_does_it(stop: int, phantom_flags: list[str], tmp_path: Path) -> None:
     """A process of its own, which says how it goes on, also where it is told to end."""
-    flags = ["train", *phantom_flags, *FLAGS, "--epochs", "300", "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "finecorr", *flags],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
-            assert process.poll() is None
-            time.sleep(0.02)
-        process.send_signal(stop)
-        _, error = process.communicate(timeout=300)
-    finally:
-        process.kill()
-    assert process.returncode == 130
+    flags = ["train", *phantom_flags, *FLAGS, "--network", SLOW_NETWORK]
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    error = interrupted([*flags, "--out", str(tmp_path / "run")], checkpoint, stop=stop)
     assert "the same command with --resume goes on from here" in error
     assert "Traceback" not in error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import re
 import shutil
 import signal
@@ -17,15 +16,15 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from conftest import PHANTOM_FLAGS, SMALL_FLAGS, interrupted
+from conftest import CHECKPOINTS, PHANTOM_FLAGS, SLOW_NETWORK, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.comparison.processes import _Process
 from finecorr.data.corruption import replace_labels
 from finecorr.evaluation.within import correlation_within_groups
 
 TARGET = "head circumference (mm)"
-FLAGS = [*SMALL_FLAGS, "--epochs", "2", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
-FLAGS += ["--workers", "2"]
+FLAGS = [*SMALL_FLAGS, "--epochs", "3", "--batch-size", "16", "--folds", "2", "--seeds", "1"]
+FLAGS += ["--workers", "2", "--network", SLOW_NETWORK]
 FILES = {"results.csv", "predictions.parquet", "summary.md", "summary.tex", "report.html"}
 FILES |= {"suspects.csv"}
 
@@ -207,7 +206,7 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
     """Its trainings end with it."""
     out = tmp_path / "out"
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--out", str(out)]
-    interrupted(flags, out, os.kill, seconds=120, stop=stop)
+    interrupted(["compare", *flags], out / CHECKPOINTS, stop=stop)
     assert main(["compare", *flags]) == 0
     resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
     whole = whole[whole["loss"] == "mse"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SMALL_FLAGS, interrupted
+from conftest import CHECKPOINTS, SLOW_NETWORK, SMALL_FLAGS, interrupted
 from finecorr.cli import main
 from finecorr.comparison.execution import execute, log_of
 from finecorr.comparison.options import ComparisonOptions
@@ -26,7 +26,7 @@ from finecorr.comparison.ray_tasks import ray_tasks, share  # noqa: E402
 
 # One thread for each training, whoever starts it: their number changes the last digits.
 WORKERS = max(2, os.cpu_count() or 1)
-EPOCHS = 24
+EPOCHS = 3
 TRAINED = "runs/mse/fold-1/seed-0/predictions.csv"
 
 
@@ -52,12 +52,13 @@ def first_run(out: Path, table: Path, seed: int = 0) -> Run:
         AugmentationOptions(),
     )
     options = ComparisonOptions(out, losses=("mse",), folds=2, seeds=1)
-    training = TrainingOptions(network="resnet10-narrow", epochs=EPOCHS, batch_size=16, seed=seed)
+    training = TrainingOptions(network=SLOW_NETWORK, epochs=EPOCHS, batch_size=16, seed=seed)
     return plan(options, data, training)[0]
 
 
 FLAGS = [*SMALL_FLAGS, "--epochs", str(EPOCHS), "--batch-size", "16", "--losses", "mse"]
 FLAGS += ["--folds", "2", "--seeds", "1", "--workers", str(WORKERS), "--executor", "ray"]
+FLAGS += ["--network", SLOW_NETWORK]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
 ) -> None:
     """Started on a cluster of its own, and again on another."""
     flags = [*phantom_flags, *FLAGS, "--out", str(tmp_path)]
-    interrupted(flags, tmp_path, os.killpg, seconds=240)
+    interrupted(["compare", *flags], tmp_path / CHECKPOINTS, os.killpg)
     assert not list(tmp_path.glob("runs/*/*/*/model.safetensors"))
     assert main(["compare", *flags]) == 0
     assert (tmp_path / TRAINED).read_text() == predictions
