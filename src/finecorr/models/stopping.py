@@ -15,7 +15,7 @@ import lightning as L
 
 class Held:
     """While it is entered, Ctrl-C, or SIGTERM where that does the same, takes effect in `check`
-    only; a second one at once."""
+    and at the end only; a second one at once."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -31,9 +31,11 @@ class Held:
         self._listen()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if error is None:
+            self.check()  # It may have come after the last one.
 
     def _listen(self) -> None:
         for number in self._before:
@@ -73,8 +75,9 @@ class StopBetweenSteps(Held, L.Callback):
         self._stop(trainer)
 
     def _stop(self, trainer: L.Trainer) -> None:
-        self.asked = trainer.strategy.reduce_boolean_decision(self.asked, all=False)
-        self.check()
+        # What comes while the processes agree is for the next step: they would not stop together.
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
+            raise KeyboardInterrupt
 
 
 @contextmanager
