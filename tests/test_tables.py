@@ -190,7 +190,12 @@ def test_the_reference_is_what_scikit_learn_makes_of_the_same_rows(
     flags = [*FLAGS, *SMALL, "--losses", "mse", "robust_pearson", "--folds", "2", "--seeds", "1"]
     flags += ["--reference", "--corrupt-labels", "0.2", "--out", str(out)]
     assert main(["compare", str(table), *flags]) == 0
-    assert f"| {REFERENCE} |" in capsys.readouterr().out
+    printed, page = capsys.readouterr().out, (out / "report.html").read_text()
+    assert f"| {REFERENCE} |" in printed
+    # It is no loss.
+    assert "| model " in printed
+    assert "<h1>Models compared on table.csv</h1>" in page
+    assert "<h3>Models</h3>" in page
     rows = pd.read_csv(table)
     rows["sex"] = pd.Categorical(rows["sex"])
     for fold in ("fold-1", "fold-2"):

@@ -53,7 +53,7 @@ def metrics(metric: str, **losses: tuple[float, float]) -> pd.DataFrame:
         pytest.param(
             metrics("MAE", mse=(5.25, 0.0001), ours=(4.0, NAN)),
             "ours predicts best.",
-            "Its MAE of 4.00 mm is 1.25 mm below that of mse (5.25 mm). It is better than it by "
+            "Its MAE of 4.00 mm is 1.25 mm below that of mse (5.25 mm). It is better by "
             "more than chance explains (p < 0.001).",
             id="clear winner of two, by an error",
         ),
@@ -95,7 +95,7 @@ def metrics(metric: str, **losses: tuple[float, float]) -> pd.DataFrame:
         pytest.param(
             metrics("SRCC", a=(NAN, NAN), b=(0.8, NAN), c=(0.7996, 0.01)),
             "b predicts best.",
-            "Its SRCC of 0.800 is less than 0.001 above that of c (0.800). It is better than it by "
+            "Its SRCC of 0.800 is less than 0.001 above that of c (0.800). It is better by "
             "more than chance explains (p = 0.01). For a, SRCC is undefined.",
             id="one is undefined",
         ),
@@ -246,6 +246,16 @@ def test_lengths_must_agree_and_nothing_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_case_that_is_its_own_subject_has_no_other_name(tmp_path: Path) -> None:
+    report = dataclasses.replace(sample(), subjects_named=False, quality=True)
+    write_report(report, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert '"subject":null' in text
+    static, _ = text.split('<script type="application/json"')
+    assert re.search(r"\(mm\), \d+ cases</p>", static)
+    assert "subject" not in static
+
+
 def test_the_page_stays_below_15_mb(tmp_path: Path) -> None:
     """With pictures that do not fit, those of the largest errors and of the galleries are kept."""
     noise = np.random.default_rng(0)
@@ -278,7 +288,7 @@ def test_of_many_cases_some_are_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
         assert data["targets"][0]["models"][1][key] == everything["targets"][0]["models"][1][key]
     places = [int(place) for place in re.findall(r'data-case="(\d+)"', some)]
     before = [int(place) for place in re.findall(r'data-case="(\d+)"', whole)]
-    for key in ("row", "image", "group"):
+    for key in ("row", "image", "subject"):
         assert [data[key][place] for place in places] == [
             everything[key][place] for place in before
         ]
@@ -305,7 +315,7 @@ def test_galleries_of_labels_that_may_be_wrong(tmp_path: Path) -> None:
         "Suspected wrong labels|Set aside in training", (tmp_path / "report.html").read_text()
     )
     assert len(re.findall("data-case", suspects)) == 40
-    assert "Another 10 are left out here." in suspects
+    assert "10 more are not shown." in suspects
 
 
 def test_highest_and_lowest_scores_of_each_target(tmp_path: Path) -> None:

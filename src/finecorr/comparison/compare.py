@@ -33,7 +33,7 @@ from finecorr.files import check_folder, remove_temporary, replacing
 from finecorr.models.frozen import FEATURES
 from finecorr.models.options import TrainingOptions
 from finecorr.report import trainings
-from finecorr.report.verdict import verdict
+from finecorr.report.verdict import LOSSES, MODELS, Kind, verdict
 from finecorr.runs.folder import PREDICTIONS, SPLITS
 from finecorr.runs.same import check_same_table
 from finecorr.runs.tested import observers_ceiling
@@ -59,10 +59,12 @@ class Comparison:
     failures: Sequence[Failure]
     within: str | None = None
     """The column within whose groups some measures are."""
+    kind: Kind = LOSSES
+    """What is compared."""
 
     def text(self) -> str:
         """The verdict and the tables for each target, in Markdown."""
-        parts = [_section(target, found) for target, found in self.findings.items()]
+        parts = [_section(target, found, self.kind) for target, found in self.findings.items()]
         if self.within is not None:
             parts.append(f"within: mean of the correlations in each group of {self.within!r}\n")
         return "\n".join(parts)
@@ -114,7 +116,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     if options.reference:
         notes.append(
             f"{REFERENCE} is scikit-learn's, with its defaults, on the same rows and labels; it is "
-            "no loss, and leaves no model."
+            "no loss, and leaves no file to predict with."
         )
     findings, results = {}, []
     for target, part in predictions.groupby("target", sort=False):
@@ -125,7 +127,8 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         findings[str(target)] = trainings.Result(
             metrics, rank_losses(measured, splits.average), of_target, notes=notes
         )
-    comparison = Comparison(findings, suspects, failures, table.within_column)
+    kind = MODELS if options.reference else LOSSES
+    comparison = Comparison(findings, suspects, failures, table.within_column, kind)
     remove_temporary(options.out)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
         predictions.to_parquet(temporary, index=False)
@@ -136,9 +139,10 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     with replacing(options.out / SUMMARY) as temporary:
         temporary.write_text(comparison.text(), encoding="utf-8")
     with replacing(options.out / LATEX) as temporary:
-        tables = [_latex(found) for found in findings.values()]
+        tables = [_latex(found, kind) for found in findings.values()]
         temporary.write_text("\n".join(tables), encoding="utf-8")
-    write_page(options.out / trainings.REPORT, table, finished, options, predictions, findings)
+    page = options.out / trainings.REPORT
+    write_page(page, table, finished, options, predictions, findings, kind)
     return comparison
 
 
@@ -155,19 +159,19 @@ def _suspects(runs: Sequence[Run], predictions: pd.DataFrame) -> pd.DataFrame | 
     return None if chosen.empty else suspect_labels(chosen)
 
 
-def _section(target: str, found: trainings.Result) -> str:
-    said = verdict(found.metrics, CRITERION)
+def _section(target: str, found: trainings.Result, kind: Kind) -> str:
+    said = verdict(found.metrics, CRITERION, kind=kind)
     parts = [f"## {target}", f"{said.headline} {said.explanation}"]
-    parts += [*found.notes, table_text(found.metrics, "markdown")]
+    parts += [*found.notes, table_text(found.metrics, "markdown", kind)]
     if found.ranking is not None:
         parts.append(f"Rank by {CRITERION} in each split and seed, 1 being the best:")
-        parts.append(ranking_text(found.ranking, "markdown"))
+        parts.append(ranking_text(found.ranking, "markdown", kind))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _latex(found: trainings.Result) -> str:
-    ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, 'latex')}"
-    return f"{table_text(found.metrics, 'latex')}{ranks}"
+def _latex(found: trainings.Result, kind: Kind) -> str:
+    ranks = "" if found.ranking is None else f"\n{ranking_text(found.ranking, 'latex', kind)}"
+    return f"{table_text(found.metrics, 'latex', kind)}{ranks}"
 
 
 def _executor(options: ComparisonOptions, devices: int) -> Executor:

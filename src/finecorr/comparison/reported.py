@@ -13,6 +13,7 @@ from finecorr.comparison.plan import Run, splitting
 from finecorr.comparison.splitting import Splitting
 from finecorr.data.table import ImageTable
 from finecorr.report import trainings
+from finecorr.report.verdict import Kind
 
 
 def write_page(
@@ -22,6 +23,7 @@ def write_page(
     options: ComparisonOptions,
     predictions: pd.DataFrame,
     findings: Mapping[str, trainings.Result],
+    kind: Kind,
 ) -> None:
     """Writes the page.
 
@@ -32,6 +34,7 @@ def write_page(
         options: of the comparison.
         predictions: of the test splits: `loss`, `target`, `row`, `prediction` at least.
         findings: of each target.
+        kind: what is compared.
     """
     means = predictions.pivot_table(
         index="row", columns=["loss", "target"], values="prediction", dropna=False
@@ -47,7 +50,11 @@ def write_page(
     ]
     splits = splitting(options, runs[0].data.table)
     alone = "cross-validated" if splits.kind == "folds" else "tested"
-    title = "Losses compared" if len(candidates) > 1 else f"{candidates[0].loss} {alone}"
+    title = (
+        f"{kind.many.capitalize()} compared"
+        if len(candidates) > 1
+        else f"{candidates[0].loss} {alone}"
+    )
     trainings.write_page(
         path,
         f"{title} on {table.source.name}",
@@ -56,6 +63,7 @@ def write_page(
         candidates,
         findings,
         _provenance(table, runs, options, splits),
+        kind=kind,
         quality=options.mapped,
     )
 

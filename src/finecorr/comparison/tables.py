@@ -9,7 +9,9 @@ import pandas as pd
 
 from finecorr.comparison.summary import CRITERION
 from finecorr.report.verdict import (
+    LOSSES,
     SIGNIFICANCE,
+    Kind,
     best_first,
     interval_text,
     measure_text,
@@ -18,12 +20,12 @@ from finecorr.report.verdict import (
 Style = Literal["markdown", "latex"]
 
 
-def ranking_text(ranks: pd.DataFrame, style: Style) -> str:
+def ranking_text(ranks: pd.DataFrame, style: Style, kind: Kind = LOSSES) -> str:
     """A table of what `rank_losses` returns."""
     average = "median" if "median" in ranks else "mean"
     table = pd.DataFrame(
         {
-            "loss": ranks["loss"],
+            kind.one: ranks["loss"],
             "mean rank": [
                 f"{mean:.2f}{_limits(low, high)}"
                 for mean, low, high in ranks[["mean_rank", "low", "high"]].to_numpy(dtype=float)
@@ -40,7 +42,7 @@ def _limits(low: float, high: float) -> str:
     return "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
 
 
-def table_text(metrics: pd.DataFrame, style: Style) -> str:
+def table_text(metrics: pd.DataFrame, style: Style, kind: Kind = LOSSES) -> str:
     """A table for a paper: values with intervals, the best in bold, a dagger where a loss is worse
     than the best with p < 0.05."""
     bold, dagger = ("**{}**", "†") if style == "markdown" else (r"\textbf{{{}}}", r"$^\dagger$")
@@ -52,7 +54,7 @@ def table_text(metrics: pd.DataFrame, style: Style) -> str:
             loss: _cell(row, metric, bold if loss == best else "{}", dagger)
             for loss, row in rows.iterrows()
         }
-    table = pd.DataFrame(cells).rename_axis("loss").reset_index()
+    table = pd.DataFrame(cells).rename_axis(kind.one).reset_index()
     return _table_text(table, style)
 
 
@@ -60,7 +62,8 @@ def _table_text(table: pd.DataFrame, style: Style) -> str:
     if style == "markdown":
         lines = [table.columns.tolist(), ["---"] * table.shape[1], *table.to_numpy().tolist()]
         return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    table["loss"] = table["loss"].str.replace("_", r"\_")
+    first = table.columns[0]
+    table[first] = table[first].str.replace("_", r"\_")
     return table.to_latex(index=False, column_format="l" + "c" * (table.shape[1] - 1))
 
 

@@ -65,6 +65,7 @@ def read_folder(folder: Path, options: TableOptions, *, volumes: bool = False) -
         target_columns=options.target_columns,
         targets=np.full([len(images), len(options.target_columns)], np.nan),
         groups=np.array(names),
+        subjects_named=False,
         all_frames=options.all_frames,
     )
 

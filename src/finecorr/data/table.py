@@ -54,6 +54,8 @@ class ImageTable:
     """`(n, targets)`: NaN is a missing label."""
     groups: NDArray[np.str_]
     """`(n,)`: the subject; without a column or pattern for it, each image, or row, is its own."""
+    subjects_named: bool = True
+    """Whether there was such a column or pattern."""
     splits: NDArray[np.str_] | None = None
     """`(n,)`: the split column, or None."""
     within: NDArray[np.str_] | None = None
@@ -190,6 +192,7 @@ def read_table(
         target_columns=options.target_columns,
         targets=np.stack(labels, axis=1),
         groups=groups,
+        subjects_named=options.group_column is not None or options.group_pattern is not None,
         splits=_splits(cells, options.split_column, faults),
         within=_within(cells, options, groups, faults),
         within_column=options.within,

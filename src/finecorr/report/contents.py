@@ -79,12 +79,14 @@ class Report:
     """A JPEG, PNG or WebP file for each case, or None; empty where there are no images."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """How it was made: data, splits, versions, hardware, configuration, commands."""
+    subjects_named: bool = True
+    """Whether `group` is to be shown: without names, each case is a subject of its own."""
     within: str | None = None
     """The column within whose groups some metrics are."""
     kind: Kind = LOSSES
     """What the models differ in."""
     quality: bool = False
-    """Whether to show the images with the highest and the lowest scores, by truth and by
+    """Whether to show the cases with the highest and the lowest scores, by truth and by
     prediction."""
 
 

@@ -253,7 +253,7 @@ function showTip(index, target, model, pointer) {
   const truth = target.truth[index], prediction = model.prediction[index];
   tip.replaceChildren(...picture(index),
     element("strong", { textContent: report.image[index] }),
-    element("span", { textContent: `subject ${report.group[index]}, row ${report.row[index]}` }),
+    element("span", { textContent: `${report.subject ? `subject ${report.subject[index]}, ` : ""}row ${report.row[index]}` }),
     element("span", { textContent: `truth ${quantity(truth, target)}` }),
     element("span", { textContent: `prediction ${quantity(prediction, target)} (${signed(prediction - truth)})` }));
   tip.dataset.case = index;
@@ -302,7 +302,7 @@ function cases(parent, target) {
   const columns = [
     { name: "row", key: (i) => (isNaN(report.row[i]) ? report.row[i] : Number(report.row[i])), show: (i) => report.row[i] },
     { name: "case", key: (i) => report.image[i], show: (i) => report.image[i], className: "name" },
-    { name: "subject", key: (i) => report.group[i], show: (i) => report.group[i] },
+    ...(report.subject ? [{ name: "subject", key: (i) => report.subject[i], show: (i) => report.subject[i] }] : []),
     { name: "truth", key: (i) => target.truth[i], show: (i) => number(target.truth[i]) },
     ...target.models.map((model) => ({
       name: model.name,
@@ -311,7 +311,7 @@ function cases(parent, target) {
     })),
   ];
   let key = (i) => target.error[i], descending = true, count = PAGE_OF_CASES, order = [];
-  const search = element("input", { type: "search", placeholder: "name or subject" });
+  const search = element("input", { type: "search", placeholder: report.subject ? "name or subject" : "name" });
   const label = element("label", {}, "Find ", search);
   const found = element("span", { className: "muted" });
   found.setAttribute("role", "status");
@@ -332,7 +332,7 @@ function cases(parent, target) {
   function sort() {
     const wanted = search.value.trim().toLowerCase();
     order = report.image.map((_, i) => i).filter((i) =>
-      !wanted || report.image[i].toLowerCase().includes(wanted) || report.group[i].toLowerCase().includes(wanted));
+      [report.image[i], report.subject?.[i] ?? ""].some((text) => text.toLowerCase().includes(wanted)));
     const side = descending ? -1 : 1;
     order.sort((a, b) => {
       const [left, right] = [key(a), key(b)];

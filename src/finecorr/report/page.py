@@ -51,7 +51,7 @@ def write_report(report: Report, path: Path) -> None:
         data={
             "row": [str(row) for row in report.cases["row"].iloc[drawn]],
             "image": [str(name) for name in report.cases["image"].iloc[drawn]],
-            "group": [str(name) for name in report.cases["group"].iloc[drawn]],
+            "subject": _subjects(report, drawn),
             "thumbnails": {places[case]: address for case, address in thumbnails.items()},
             "kind": report.kind.one,
             "targets": [dynamic(target, drawn) for target in report.targets],
@@ -62,6 +62,12 @@ def write_report(report: Report, path: Path) -> None:
         script=(files(__package__) / "page.js").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
     )
+
+
+def _subjects(report: Report, cases: NDArray[np.intp]) -> list[str] | None:
+    if not report.subjects_named:
+        return None
+    return [str(name) for name in report.cases["group"].iloc[cases]]
 
 
 def _check(report: Report) -> None:

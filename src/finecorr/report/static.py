@@ -173,14 +173,15 @@ def _bar(rows: pd.DataFrame, row: pd.Series[Any]) -> dict[str, float] | None:
 
 def _case(report: Report, case: int, places: Mapping[int, int]) -> dict[str, Any]:
     row = report.cases.iloc[case]
-    return {"case": places[case], "image": str(row["image"]), "group": str(row["group"])}
+    subject = str(row["group"]) if report.subjects_named else None
+    return {"case": places[case], "image": str(row["image"]), "subject": subject}
 
 
 def _counted(report: Report, target: Target) -> str:
     """How many cases and subjects the metrics are of."""
     known = np.isfinite(target.error)
     cases, subjects = int(known.sum()), report.cases["group"][known].nunique()
-    return (
-        f"{cases} {'case' if cases == 1 else 'cases'} of "
-        f"{subjects} {'subject' if subjects == 1 else 'subjects'}"
-    )
+    text = f"{cases} {'case' if cases == 1 else 'cases'}"
+    if not report.subjects_named:
+        return text
+    return f"{text} of {subjects} {'subject' if subjects == 1 else 'subjects'}"

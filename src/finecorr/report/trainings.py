@@ -93,7 +93,7 @@ def write_page(
         results: for each target.
         provenance: how it was made, beside versions, hardware, date and command.
         kind: what the candidates differ in.
-        quality: whether the images with the highest and the lowest scores are shown.
+        quality: whether the cases with the highest and the lowest scores are shown.
         trained_on: whether the runs were trained on this table, whose labels they set aside.
     """
     runs = [run for candidate in candidates for run in candidate.runs]
@@ -122,6 +122,7 @@ def write_page(
         if table.features is not None
         else _Thumbnails(Images(table, images, LeftOut(table, sys.maxsize, says=False))),
         {**provenance, **_environment()},
+        subjects_named=table.subjects_named,
         within=table.within_column,
         kind=kind,
         quality=quality,

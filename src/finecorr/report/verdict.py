@@ -22,6 +22,7 @@ class Kind(NamedTuple):
 
 
 LOSSES = Kind("loss", "losses")
+MODELS = Kind("model", "models")
 
 
 class Verdict(NamedTuple):
@@ -100,12 +101,12 @@ def _clear(
     gap = _gap(metric, abs(best["value"] - second["value"]), unit)
     side = "below" if metric in LOWER_IS_BETTER else "above"
     rank = "the next best, " if len(others) > 1 else ""
-    beaten = f"each of the {len(others)} other {kind.many}" if len(others) > 1 else "it"
+    beaten = f"than each of the {len(others)} other {kind.many} " if len(others) > 1 else ""
     return Verdict(
         f"{best['loss']} predicts best.",
         f"Its {metric} of {measure_text(metric, best['value'], unit)} is {gap} {side} that of "
         f"{rank}{second['loss']} ({measure_text(metric, second['value'], unit)}). It is better "
-        f"than {beaten} by more than chance explains "
+        f"{beaten}by more than chance explains "
         f"({_at_most(others['p'])}{_corrected(others)}).{note}",
     )
 
