@@ -74,7 +74,7 @@ def _check(work: Path) -> Path:
         head.resize((150, 106)).save(images / names[31])  # the same picture, of another subject
     length = rows.columns[2]
     rows.loc[40, length] /= 10  # in centimetres
-    rows.loc[47, length] = 999  # stands for no label
+    rows.loc[47, length] = 999  # a code for a missing label
     rows.to_csv(table[0], index=False)
     _finecorr("check", *table, "--out", work / "checked", refused=True)
     return work / "checked" / "check.html"

@@ -152,7 +152,7 @@ def test_the_list_has_a_row_for_each_finding(tmp_path: Path, names: list[str]) -
     assert len(listed) == len(found.findings) == len(page.findings)
     assert constant["row"].tolist() == list(range(2, 32))
     assert constant["group"].tolist() == [f"p{i}" for i in range(30)]
-    assert "Another 18 are in check.csv" in (tmp_path / "page" / "check.html").read_text()
+    assert "18 more are in check.csv" in (tmp_path / "page" / "check.html").read_text()
 
 
 @pytest.mark.skipif(chromium.BINARY is None, reason="there is no Chromium")

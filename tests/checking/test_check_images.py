@@ -126,7 +126,7 @@ def test_what_dicom_files_say(tmp_path: Path) -> None:
         write_dicom(tmp_path / name, scene(i), PixelSpacing=[0.5, 0.5], **said, **window)
     text = checked(tmp_path, names, {}).text()
     assert "20 files of DICOM, 8 bits" in text
-    assert "6 of 20 images with low values bright" in text
+    assert "6 of 20 images with bright low values" in text
     assert "4 of 20 images with a window" in text
 
 

@@ -43,8 +43,8 @@ LABELS: dict[str, tuple[str, dict[int, float]]] = {
     "ten times": ("label in another unit", {4: 700.0}),
     "a tenth": ("label in another unit", {4: 7.1, 6: 6.4}),
     "inches": ("label in another unit", {i: 70 / 25.4 + i / 50 for i in range(8)}),
-    "minus one": ("label that may stand for none", {4: -1.0, 5: -1.0, 6: -1.0}),
-    "999": ("label that may stand for none", {4: 999.0, 5: 999.0, 6: 999.0}),
+    "minus one": ("possible code for a missing label", {4: -1.0, 5: -1.0, 6: -1.0}),
+    "999": ("possible code for a missing label", {4: 999.0, 5: 999.0, 6: 999.0}),
     "far": ("label far out", {4: 400.0}),
     "below 0": ("label far out", {4: -60.0}),
 }
@@ -54,7 +54,7 @@ def test_several_kinds_of_odd_labels_at_once(folder: Path, names: list[str]) -> 
     values = {4: 700.0, 5: 6.9, 10: -1.0, 11: -1.0, 12: -1.0}
     found = checked(folder, names, _with(values))
     assert sorted(rows(found, "label in another unit")) == [4, 5]
-    assert rows(found, "label that may stand for none") == [10, 11, 12]
+    assert rows(found, "possible code for a missing label") == [10, 11, 12]
     assert "label far out" not in kinds(found)
 
 
@@ -63,7 +63,9 @@ def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None
     kind, values = LABELS[case]
     found = checked(folder, names, _with(values))
     assert sorted(rows(found, kind)) == sorted(values)
-    others = {"label in another unit", "label that may stand for none", "label far out"} - {kind}
+    others = {"label in another unit", "possible code for a missing label", "label far out"} - {
+        kind
+    }
     assert not others & kinds(found)
 
 
@@ -83,7 +85,7 @@ def test_usual_labels_are_not(name: str, folder: Path, names: list[str]) -> None
     target = DISTRIBUTIONS[name](np.random.default_rng(1))
     found = checked(folder, names, {"target": target})
     assert "Labels: target: nothing found" in found.text()
-    assert ("logarithmic" in found.text()) is (name == "skewed")
+    assert ("by its logarithm" in found.text()) is (name == "skewed")
 
 
 def test_labels_are_described(folder: Path, names: list[str]) -> None:

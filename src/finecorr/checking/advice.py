@@ -91,20 +91,19 @@ def _steps(table: ImageTable, splits: NDArray[np.str_], training: TrainingOption
         remedy = f"--batch-size {smaller} or " if smaller >= _POPULATION else ""
         steps = some(max(images // step, 1), "step")
         what = (
-            f"{step} {table.kind} in a step make {steps} an epoch of {images} {table.kind}: give "
-            f"{remedy}more --epochs"
+            f"an epoch of {images} {table.kind} has {steps} of {step}: give {remedy}more --epochs"
         )
         found.append(Finding("few steps", what))
     elif step < _POPULATION:
         what = (
-            f"the correlation of {step} {table.kind} is mostly chance: --population 64 takes it "
+            f"the correlation of {step} {table.kind} is mostly chance: --population 64 computes it "
             "over more"
         )
         found.append(Finding("small population", what))
     if images < _SMALL:
         what = (
-            f"{images} {table.kind} to train on: one split says little; finecorr compare "
-            "--folds 5 tests on all of them"
+            f"with {images} {table.kind} to train on, the test on one split says little: finecorr "
+            f"compare --folds 5 tests on all {table.kind}"
         )
         found.append(Finding("small table", what))
     return found
@@ -121,8 +120,8 @@ def _intervals(
         return [Finding("no validation", what, refused=True)]
     if subjects >= max(needed.values()):
         return []
-    wanted = " and ".join(f"--interval {level:g} {count}" for level, count in needed.items())
-    what = f"there are {some(subjects, 'validation subject')}: {wanted} need that many at least"
+    wanted = ", and ".join(f"--interval {level:g} needs {count}" for level, count in needed.items())
+    what = f"{some(subjects, 'validation subject')}: {wanted}"
     return [Finding("few validation subjects", what)]
 
 
@@ -137,14 +136,14 @@ def _task(table: ImageTable, options: TableOptions, images: ImageOptions) -> lis
         unit = (options.units[i] if options.units else None) or name_and_unit(column)[1]
         if unit in _UNITS and not options.lengths[i]:
             what = (
-                f"{column} is in {unit}: if it is a length in the image, say how large pixels are "
-                "with --pixel-size-column, or --length-columns where the files say it"
+                f"{column} is in {unit}: if it is a length in the image, give --pixel-size-column, "
+                "or --length-columns if the files hold the pixel size"
             )
             found.append(Finding("a length?", what))
         named = any(word in column.lower() for word in _OPINION)
         scale = any(low <= labels.min() and labels.max() <= high for low, high in _SCALES)
         if images.view == "fit" and scale and (named or table.standard_errors is not None):
-            what = f"{column} looks like how good people find an image: see --task quality"
+            what = f"{column} looks like the quality of an image: see --task quality"
             found.append(Finding("quality?", what))
     return found
 
@@ -172,7 +171,7 @@ def _pixel_sizes(table: ImageTable, read: Read) -> tuple[list[str], list[Finding
     if high / low > _WIDE:
         far = np.abs(np.log(known / np.median(known)))
         for place in np.flatnonzero(far > np.log(_WIDE) / 2):
-            what = f"pixels are {known[place]:.4g} wide, and {np.median(known):.4g} in most images"
+            what = f"pixels are {known[place]:.4g} wide; the median is {np.median(known):.4g}"
             found.append(Finding("implausible pixel size", what, int(sizes.rows[place])))
         if far.max() <= np.log(_WIDE) / 2:
             found.append(Finding("implausible pixel size", line))
@@ -187,7 +186,7 @@ def _refused(table: ImageTable, sizes: _Sizes, fault: str) -> list[Finding]:
     none = np.isnan(by_table) & np.isnan(sizes.pixel_sizes[:, -1])
     if not none.any():
         return [Finding("pixel sizes", fault, refused=True)]
-    what = "neither its file nor the table says how large its pixels are"
+    what = "neither its file nor the table holds its pixel size"
     cases = dict.fromkeys(int(case) for case in sizes.rows[none])
     return [Finding("no pixel size", what, case, refused=True) for case in cases]
 
@@ -201,8 +200,8 @@ def _disagreeing(table: ImageTable, sizes: _Sizes) -> list[Finding]:
     return [
         Finding(
             "pixel sizes disagree",
-            f"{by_table[place]:.4g} by the table, and {sizes.pixel_sizes[place, 1]:.4g} mm by the "
-            "file: the table's counts",
+            f"{by_table[place]:.4g} in the table, {sizes.pixel_sizes[place, 1]:.4g} mm in the "
+            "file: the table's is taken",
             int(sizes.rows[place]),
         )
         for place in np.flatnonzero((np.abs(ratio - 1) > SAME).any(axis=1))

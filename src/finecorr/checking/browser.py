@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -124,11 +123,7 @@ def _card(table: ImageTable, finding: Finding, thumbnails: _Thumbnails) -> dict[
 
 
 def _subject(table: ImageTable, case: int) -> str | None:
-    """None where each file is its own."""
-    name = str(table.groups[case])
-    if table.features is not None:
-        return None if name == table.names[case] else name
-    return None if name == os.path.realpath(table.images[case][0]) else name
+    return str(table.groups[case]) if table.subjects_named else None
 
 
 def _bars(histogram: Histogram) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _constant(name: str, cells: pd.Series) -> list[Finding]:
 def _counts_rows(name: str, cells: pd.Series) -> list[Finding]:
     if cells.dtype != np.float64 or len(cells) < _LEAST or (cells.diff()[1:] != 1).any():
         return []
-    what = f"{spelled(name)} counts the rows: leave it out, unless their order is known of new ones"
+    what = f"{spelled(name)} counts the rows: leave it out, unless new rows have such a number, too"
     return [Finding("column that counts rows", what)]
 
 
@@ -97,7 +97,7 @@ def _tells(name: str, cells: pd.Series, target: str, labels: NDArray[np.float64]
         how = f"explains {100 * told:.1f} % of the variance of {spelled(target)}"
     if told < _TOLD:
         return []
-    what = f"{spelled(name)} {how}: is it known before the target is, or made from it?"
+    what = f"{spelled(name)} {how}: is it known before the target, or made from it?"
     return [Finding("column that tells the target", what)]
 
 
@@ -112,7 +112,7 @@ def _same_rows(table: ImageTable, splits: NDArray[np.str_]) -> list[Finding]:
         Finding(
             "the same features in two splits",
             f"in {splits[case]}, it has the features of row {table.rows[first[key]]} in train: if "
-            "they are of one subject, name it with --group-column",
+            "both are of one subject, name it with --group-column",
             int(case),
             int(first[key]),
         )

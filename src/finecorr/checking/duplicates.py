@@ -76,7 +76,7 @@ def look_at_duplicates(table: ImageTable, read: Read, splits: NDArray[np.str_] |
             + ("" if splits is None else f", {len(torn)} of them in two splits")
         )
     if copies:
-        lines.append(f"{copies} rows have a file of which there is a copy")
+        lines.append(f"{copies} rows have a file that is there twice")
     return Section("Duplicates", lines, found)
 
 

@@ -64,9 +64,9 @@ def look_at_intensities(read: Read, options: ImageOptions, pretrained: bool) -> 
     more, of_colour = _colours(measures, options, pretrained)
     lines += [
         *more,
-        *_share(measures, "low values bright by the file (MONOCHROME1), turned", "inverted"),
+        *_share(measures, "bright low values (MONOCHROME1), which are inverted", "inverted"),
         *_share(measures, "a window, which --intensity image follows", "windowed"),
-        *_share(measures, "padding or transparency, which is seen as black", "padding"),
+        *_share(measures, "padding or transparency, which becomes black", "padding"),
     ]
     return Section(title, lines, [*found, *of_range, *of_colour])
 
@@ -127,7 +127,9 @@ def _colours(
         what = "--rgb, and no image has colour: without it, the network reads a third"
         return lines, [Finding("grey as colour", what)]
     if not options.rgb and coloured > count / 2:
-        return lines, [Finding("colour left out", "the network sees grey: --rgb keeps colour")]
+        return lines, [
+            Finding("colour left out", "the network sees grey values: --rgb keeps the colours")
+        ]
     return lines, []
 
 
@@ -154,7 +156,7 @@ def _turned(read: Read) -> list[Finding]:
     return [
         Finding(
             "inverted image",
-            f"is dark where the others are bright (correlation {like[i]:.2f} with their mean)",
+            f"is dark where the others are bright: it correlates by {like[i]:.2f} with their mean",
             frames[i].case,
         )
         for i in np.flatnonzero(like < _TURNED)

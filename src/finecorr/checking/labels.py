@@ -31,9 +31,9 @@ _NEAR = 0.25
 _GAP = 1.25
 """Ratio of neighbours between two clusters."""
 _FEW, _MOST, _ROOM = 3, 0.9, 0.15
-_STANDS_FOR_NONE = (-9999, -999, -99, -9, -1, 0, 99, 999, 9999, 99999)
+_CODES = (-9999, -999, -99, -9, -1, 0, 99, 999, 9999, 99999)
 _TIMES, _OFTENER = 3, 5
-"""How often a value that stands for none occurs, and how many times as often as any other one."""
+"""How often such a code occurs, and how many times as often as any other one."""
 _MIDDLE = 3.29
 """Standard deviations in which the middle 90 % of a normal distribution are."""
 _WHOLE = 20
@@ -60,13 +60,13 @@ def look_at_labels(table: ImageTable, target: int) -> Section:
         f"skewness {skew(known):+.2f}",
     ]
     found, odd = [], np.zeros(len(known), dtype=np.bool_)
-    for kind in (_placeholders, _other_units, _far_out):
+    for kind in (_codes, _other_units, _far_out):
         for place, what in kind(known, odd):
             odd[place] = True
             found.append(Finding(_KINDS[kind.__name__], what, int(cases[place])))
     if len(known) >= 3:
         scale = _scaled(known[~odd] if (~odd).any() else known)[1]
-        lines.append(f"labels that are far out are looked for on {scale}")
+        lines.append(f"whether a label is far out is judged by {scale}")
     if table.standard_errors is not None:
         more, disagreed = _observers(table, known, cases)
         lines += more
@@ -80,8 +80,8 @@ class _Odd(NamedTuple):
     what: str
 
 
-def _placeholders(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
-    """Values that stand for none: away from the others, or far more often than any other."""
+def _codes(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
+    """Codes for a missing label: away from the others, or far more often than any other."""
     values, counts = np.unique(labels, return_counts=True)
     if len(values) < 3:
         return []
@@ -93,11 +93,11 @@ def _placeholders(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
         rest = labels[labels != value]
         gap = np.abs(rest - value).min()
         wide = np.ptp(np.quantile(rest, [0.05, 0.95]))
-        away = value in _STANDS_FOR_NONE and (
+        away = value in _CODES and (
             gap > max(wide / 4, 2 * _typical_step(rest)) or value < 0 < rest.min()
         )
         if often or away:
-            what = f"{value:g}, as in {count} rows: does it stand for none?"
+            what = f"{value:g}, as in {count} rows: is it a code for a missing label?"
             found += [_Odd(int(place), what) for place in np.flatnonzero(labels == value)]
     return found
 
@@ -121,11 +121,11 @@ def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
         if name is None:
             continue
         side = "above" if above else "below"
-        count = f"{len(few)} {'is' if len(few) == 1 else 'are'}"
+        count = some(len(few), "label")
         for place in few.tolist():
             what = (
-                f"{labels[place]:.4g} is about a factor of {name} {side} the others ({count} so): "
-                "is it in another unit?"
+                f"{labels[place]:.4g} is {side} the others by a factor of about {name}, as are "
+                f"{count} in all: is it in another unit?"
             )
             # Of several clusters that a label is in, the largest one.
             if len(few) > found.get(place, (0,))[0]:
@@ -161,14 +161,14 @@ def _far_out(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
     if len(places) < 10:
         return []
     score, scale = _scores(labels[places], labels[places]), _scaled(labels[places])[1]
-    what = "{:.4g} is {:.1f} robust standard deviations from the median, on {}"
+    what = "{:.4g} is {:.1f} robust standard deviations from the median, by {}"
     far = np.flatnonzero(score > _FAR)
     far = far[np.argsort(-score[far])]
     return [_Odd(int(places[f]), what.format(labels[places[f]], score[f], scale)) for f in far]
 
 
 _KINDS = {
-    "_placeholders": "label that may stand for none",
+    "_codes": "possible code for a missing label",
     "_other_units": "label in another unit",
     "_far_out": "label far out",
 }
@@ -177,8 +177,8 @@ _KINDS = {
 def _scaled(labels: Array) -> tuple[Callable[[Array], Array], str]:
     """The scale on which labels are compared, and what it is called."""
     if labels.min() > 0 and skew(labels) > _SKEWED:
-        return np.log, "the logarithmic scale, as all are positive and skewed"
-    return np.asarray, "their own scale"
+        return np.log, "its logarithm, as all are positive and skewed"
+    return np.asarray, "its value"
 
 
 def _scores(labels: Array, among: Array, scale: Callable[[Array], Array] | None = None) -> Array:
@@ -206,7 +206,7 @@ def _observers(
     if not sure.any():
         return [], []
     share = np.sqrt((errors[sure] ** 2).mean()) / known[sure].std()
-    lines = [f"the standard error of a label is {share:.0%} of the spread of labels"]
+    lines = [f"the standard error of a label is {share:.0%} of the standard deviation of labels"]
     found = []
     if share >= 1:
         what = "the observers disagree by more than their means differ: there is nothing to learn"
@@ -217,6 +217,6 @@ def _observers(
     score = _scores(errors[sure], errors[sure])
     for place in np.flatnonzero((score > _FAR) & (errors[sure] > 2 * typical)):
         case = int(cases[sure][place])
-        what = f"the standard error of its label is {errors[sure][place]:.3g}, and {typical:.3g} "
-        found.append(Finding("disagreement", f"{what}of most", case))
+        what = f"the standard error of its label is {errors[sure][place]:.3g}; the median is "
+        found.append(Finding("disagreement", f"{what}{typical:.3g}", case))
     return lines, found
