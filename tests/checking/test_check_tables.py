@@ -45,6 +45,7 @@ LABELS: dict[str, tuple[str, dict[int, float]]] = {
     "inches": ("label in another unit", {i: 70 / 25.4 + i / 50 for i in range(8)}),
     "minus one": ("possible code for a missing label", {4: -1.0, 5: -1.0, 6: -1.0}),
     "999": ("possible code for a missing label", {4: 999.0, 5: 999.0, 6: 999.0}),
+    "999 once": ("possible code for a missing label", {4: 999.0}),
     "far": ("label far out", {4: 400.0}),
     "below 0": ("label far out", {4: -60.0}),
 }
@@ -67,6 +68,11 @@ def test_odd_labels_are_found(case: str, folder: Path, names: list[str]) -> None
         kind
     }
     assert not others & kinds(found)
+
+
+def test_of_one_label_any_factor_may_be_meant(folder: Path, names: list[str]) -> None:
+    text = checked(folder, names, {"target": [8.1, *np.linspace(70, 310, COUNT - 1)]}).text()
+    assert "8.1 is below the others by a factor of about 25.4 (inch and mm) or 10: is it in" in text
 
 
 DISTRIBUTIONS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {

@@ -120,8 +120,8 @@ def _intervals(
         return [Finding("no validation", what, refused=True)]
     if subjects >= max(needed.values()):
         return []
-    wanted = ", and ".join(f"--interval {level:g} needs {count}" for level, count in needed.items())
-    what = f"{some(subjects, 'validation subject')}: {wanted}"
+    wanted = [f"--interval {level:g} needs {n}" for level, n in needed.items() if n > subjects]
+    what = f"{some(subjects, 'validation subject')}: {', and '.join(wanted)}"
     return [Finding("few validation subjects", what)]
 
 
@@ -232,6 +232,8 @@ def _shapes(read: Read, images: ImageOptions) -> tuple[list[str], list[Finding]]
     if factor < 1 / _BLOWN_UP:
         what = f"the median image is enlarged {1 / factor:.1f} times to {typical}"
         return [], [Finding("much smaller than --image-size", f"{what}: a smaller one is faster")]
+    if f"{factor:.1f}" == "1.0":
+        return [f"the median image is about {typical} large"], []
     said = f"reduced {factor:.1f} times" if factor >= 1 else f"enlarged {1 / factor:.1f} times"
     return [f"the median image is {said} to {typical}"], []
 

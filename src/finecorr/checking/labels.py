@@ -32,8 +32,10 @@ _GAP = 1.25
 """Ratio of neighbours between two clusters."""
 _FEW, _MOST, _ROOM = 3, 0.9, 0.15
 _CODES = (-9999, -999, -99, -9, -1, 0, 99, 999, 9999, 99999)
+_ONCE = (-9999, -999, -99, 999, 9999, 99999)
+"""These say it where they are there once."""
 _TIMES, _OFTENER = 3, 5
-"""How often such a code occurs, and how many times as often as any other one."""
+"""How often another code occurs, and how many times as often as any other value."""
 _MIDDLE = 3.29
 """Standard deviations in which the middle 90 % of a normal distribution are."""
 _WHOLE = 20
@@ -86,10 +88,11 @@ def _codes(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
     if len(values) < 3:
         return []
     found = []
-    for value in values[(counts >= _TIMES) & np.isin(values, [values[0], values[-1]])]:
+    enough = (counts >= _TIMES) | np.isin(values, _ONCE)
+    for value in values[enough & np.isin(values, [values[0], values[-1]])]:
         others = values != value
         count = int(counts[~others][0])
-        often = len(values) > _WHOLE and count >= _OFTENER * counts[others].max()
+        often = len(values) > _WHOLE and count >= max(_TIMES, _OFTENER * counts[others].max())
         rest = labels[labels != value]
         gap = np.abs(rest - value).min()
         wide = np.ptp(np.quantile(rest, [0.05, 0.95]))
@@ -97,7 +100,7 @@ def _codes(labels: Array, _: NDArray[np.bool_]) -> list[_Odd]:
             gap > max(wide / 4, 2 * _typical_step(rest)) or value < 0 < rest.min()
         )
         if often or away:
-            what = f"{value:g}, as in {count} rows: is it a code for a missing label?"
+            what = f"{value:g}, in {some(count, 'row')}: is it a code for a missing label?"
             found += [_Odd(int(place), what) for place in np.flatnonzero(labels == value)]
     return found
 
@@ -121,11 +124,11 @@ def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
         if name is None:
             continue
         side = "above" if above else "below"
-        count = some(len(few), "label")
+        others = f", like {len(few) - 1} more" if len(few) > 1 else ""
         for place in few.tolist():
             what = (
-                f"{labels[place]:.4g} is {side} the others by a factor of about {name}, as are "
-                f"{count} in all: is it in another unit?"
+                f"{labels[place]:.4g} is {side} the others by a factor of about {name}{others}: "
+                "is it in another unit?"
             )
             # Of several clusters that a label is in, the largest one.
             if len(few) > found.get(place, (0,))[0]:
@@ -134,7 +137,8 @@ def _other_units(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
 
 
 def _factor(few: Array, many: Array, above: bool, gap: float) -> str | None:
-    """The name of the factor of units by which few labels are above, or below, the others."""
+    """The factors of units by which few labels may be above, or below, the others, the nearest
+    first."""
     scales: list[Callable[[Array], Array]] = [np.asarray] if above else []
     # Where labels reach down to 0, as scores do, the logarithm makes outliers.
     if skew(np.log(many)) > -_SKEWED:
@@ -145,6 +149,7 @@ def _factor(few: Array, many: Array, above: bool, gap: float) -> str | None:
     low, high = np.quantile(many, [0.05, 0.95]) * [1 - _ROOM, 1 + _ROOM]
     ratio = float(np.median(few) / np.median(many))
     ratio = ratio if above else 1 / ratio
+    names = []
     for name, factor in sorted(_FACTORS.items(), key=lambda item: abs(np.log(item[1] / ratio))):
         back = few / factor if above else few * factor
         # A few need not be like the middle of the others, and have to be among them: that says
@@ -152,8 +157,8 @@ def _factor(few: Array, many: Array, above: bool, gap: float) -> str | None:
         near = abs(ratio / factor - 1) < _NEAR or len(few) <= _FEW
         among = np.mean((back >= low) & (back <= high)) >= _MOST
         if near and among and gap > factor ** (1 / 3) and high < low * factor:
-            return name
-    return None
+            names.append(name)
+    return " or ".join(names) or None
 
 
 def _far_out(labels: Array, odd: NDArray[np.bool_]) -> list[_Odd]:
