@@ -239,11 +239,10 @@ def _outliers(runs: Sequence[Path]) -> pd.DataFrame:
 
 def _environment() -> dict[str, str]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    packages = ("torch", "lightning", "monai", "numpy", "scipy")
+    ours = {"finecorr": finecorr.__version__, "torch": torch.__version__}
+    others = {name: version(name) for name in ("lightning", "monai", "numpy", "scipy")}
     return {
-        "Versions": ", ".join(
-            [f"finecorr {finecorr.__version__}", *(f"{name} {version(name)}" for name in packages)]
-        ),
+        "Versions": ", ".join(f"{name} {found}" for name, found in {**ours, **others}.items()),
         "Hardware": f"{device}, {platform.machine()}, Python {platform.python_version()}",
         "Date": date.today().isoformat(),
         "Again": f"finecorr {shlex.join(sys.argv[1:])}",

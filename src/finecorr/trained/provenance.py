@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from finecorr.data.table import ImageTable
 from finecorr.models.networks import OF_COLUMNS
@@ -91,8 +92,9 @@ def versions(network: str) -> dict[str, str]:
         package = network.partition(".")[0].partition(":")[0]
     elif "/" in network:
         package = _PACKAGES[network.partition("/")[0]]
-    found = {"python": platform.python_version()}
-    for name in filter(None, ("finecorr", "torch", package)):
+    # torch says of itself which build it is, as its package's version need not.
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in filter(None, ("finecorr", package)):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
