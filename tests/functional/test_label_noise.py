@@ -88,6 +88,18 @@ def test_float32_without_weights_equals_the_reference(
     assert_near(general, actual, 1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(3))
+def test_neighbours_at_the_same_distance_all_count(seed: int, dtype: torch.dtype) -> None:
+    """Whole numbers are often equally far apart, by sums of other squares."""
+    features = torch.randn(40, 5, generator=torch.Generator().manual_seed(seed)).round()
+    batch = random_batch(seed, 40)
+    target = batch.target + 0.3 * features[:, 0]
+    batch = replace(batch, target=target, features=features).to(torch.float32).to(dtype)
+    double = batch.to(torch.float64)
+    assert_near(found(batch, batch.features), expected(double, double.features), 1e-5)
+
+
 def noisy(n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(seed)
     target = torch.randn(n, generator=random)

@@ -25,6 +25,9 @@ from finecorr.functional.student_t import tried
 FARTHEST = 1e15
 """In median distances; its square does not overflow."""
 
+ROUNDING = 64
+"""How many epsilons two distances that are equal may be apart."""
+
 
 def label_weights(
     prediction: Tensor,
@@ -188,6 +191,7 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
     n, targets = values.shape
     labelled = (batch.weight > 0).T
     position = torch.arange(n, device=features.device)
+    rounded = 1 + ROUNDING * torch.finfo(features.dtype).eps
     step = max(1, CHUNK // (n * max(1, targets)))
     share, means = share_of_anchors(n, step), []
     for part in share.slices(n, step):
@@ -197,7 +201,7 @@ def _mean_of_neighbours(batch: Populations, values: Tensor, features: Tensor) ->
             others = others & (batch.group[rows, None] == batch.group)
         apart = distances(features[rows], features).where(others, torch.inf)
         reach = apart.topk(min(NEIGHBOURS, n - 1), largest=False).values[..., -1:]
-        near = (others & (apart <= reach)).to(values.dtype)
+        near = (others & (apart <= reach * rounded)).to(values.dtype)
         means.append((near @ values.T[..., None]).squeeze(-1) / _positive(near.sum(-1)))
     own = torch.cat(means, dim=1).T
     return own if share.processes == 1 else share.collected(own, n)

@@ -19,6 +19,10 @@ labels are met exactly, the rest are not wrong for that."""
 NEIGHBOURS = 8
 """Samples with which each one's residual is compared."""
 
+ROUNDING = 1e-12
+"""How far two squared distances that are equal may be apart, as a share of the largest squared
+length."""
+
 SHARED = 3.0
 """Times what neighbours share is how much the weights are weakened: all are 1 where it is a third
 of the residuals' variance."""
@@ -121,7 +125,7 @@ def _minus_strength(residual: Tensor, apart: Distances, weight: Tensor | None) -
     scores = residual - _mean(residual, weight)
     # Its own distance, 0, is among the smallest.
     reach = apart.squares.topk(min(NEIGHBOURS + 1, len(scores)), largest=False).values[:, -1:]
-    near = (apart.squares <= reach).double().fill_diagonal_(0)
+    near = (apart.squares <= reach + ROUNDING * apart.norms.amax()).double().fill_diagonal_(0)
     shared = scores * (near @ scores) / near.sum(1, keepdim=True)
     moran = _mean(shared, weight) / _mean(scores.square(), weight)
     # Where all residuals are equal, all labels are believed, however strongly.
