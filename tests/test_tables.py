@@ -14,8 +14,13 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 import finecorr
 from conftest import SMALL_FLAGS
 from finecorr.cli import main
-from finecorr.comparison.options import REFERENCE
+from finecorr.comparison.options import REFERENCE, ComparisonOptions
+from finecorr.comparison.plan import Data, plan
+from finecorr.comparison.reference import train_reference
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
+from finecorr.data.options import TableOptions
 from finecorr.errors import InputError, InputWarning
+from finecorr.models.options import TrainingOptions
 from finecorr.trained import bundle
 
 COLUMNS = ["age", "sex", "bmi"]
@@ -227,6 +232,30 @@ def test_the_reference_is_what_scikit_learn_makes_of_the_same_rows(
     assert main(["compare", str(table), *flags]) == 0
     after = (out / "runs" / REFERENCE / "fold-1" / "seed-0" / "metrics.csv").stat().st_mtime_ns
     assert before == after
+
+
+def test_the_reference_leaves_out_a_column_without_a_value_to_learn_from(tmp_path: Path) -> None:
+    rows = _rows(100)
+    rows["later"] = rows["bmi"].where(rows["split"] == "test")
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    table = TableOptions(
+        tmp_path / "table.csv",
+        feature_columns=("age", "later", "sex"),
+        target_columns=("y",),
+        split_column="split",
+    )
+    options = ComparisonOptions(tmp_path / "out", losses=("mse",), reference=True, seeds=1)
+    data = Data(table, ImageOptions(), AugmentationOptions())
+    training = TrainingOptions(network="mlp", batch_size=16)
+    run = next(run for run in plan(options, data, training) if run.is_reference)
+    train_reference(run, 1)
+    splits = pd.read_csv(run.folder / "splits.csv")
+    train, test = (splits["row"][splits["split"] == s] - 2 for s in ("train", "test"))
+    cells = rows[["age", "sex"]].assign(sex=pd.Categorical(rows["sex"]))
+    model = HistGradientBoostingRegressor(random_state=0)
+    model.fit(cells.iloc[train], rows["y"].iloc[train])
+    predicted = pd.read_csv(run.folder / "predictions.csv")
+    np.testing.assert_allclose(predicted["predicted y"], model.predict(cells.iloc[test]))
 
 
 def test_images_have_no_reference(

@@ -113,7 +113,7 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
     tested = table.take(np.flatnonzero(np.isin(table.rows, predictions["row"])))
     notes = [f"Each value is {value}.", *trainings.notes_on(observers_ceiling(tested))]
-    if options.reference:
+    if any(run.is_reference for run in finished):
         notes.append(
             f"{REFERENCE} is scikit-learn's, with its defaults, on the same rows and labels; it is "
             "no loss, and leaves no file to predict with."

@@ -25,7 +25,8 @@ def train_reference(run: Run, threads: int) -> None:
     evaluates it on its test rows: its folder gets what that of a training has, but for the model.
 
     Columns of categories are categories, of which the 255 with most training rows are known; what
-    is missing, or unknown, is missing. Each target has a regressor of its own.
+    is missing, or unknown, is missing. A column without a value in the training rows is left out,
+    as scikit-learn cannot read it. Each target has a regressor of its own.
     """
     rows = prepared_rows(run.data.table.absolute(), run.options, run.training)
     table, out = rows.table, run.folder
@@ -42,9 +43,10 @@ def train_reference(run: Run, threads: int) -> None:
         chosen = train[np.isfinite(labels[train])]
         model = HistGradientBoostingRegressor(random_state=run.training.seed)
         weight = None if table.weights is None else table.weights[chosen]
+        known = cells.loc[:, cells.iloc[chosen].notna().any()]
         with threadpool_limits(threads):
-            model.fit(cells.iloc[chosen], labels[chosen], weight)
-            predictions[:, i] = model.predict(cells.iloc[test])
+            model.fit(known.iloc[chosen], labels[chosen], weight)
+            predictions[:, i] = model.predict(known.iloc[test])
     evaluate_predictions(table.take(test), predictions, out)
 
 
