@@ -192,6 +192,8 @@ def test_tables(predictions: pd.DataFrame) -> None:
     latex = table_text(metrics, "latex")
     assert r"very\_exact" in latex
     assert latex.count(r"\textbf{") == len(COMPARED)
+    unknown = table_text(metrics.assign(value=np.nan), "markdown")
+    assert "**" not in unknown
     ranks = rank_losses(measure_each(predictions))
     assert ranks is not None
     lines = ranking_text(ranks, "markdown").splitlines()

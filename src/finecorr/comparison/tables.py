@@ -49,9 +49,9 @@ def table_text(metrics: pd.DataFrame, style: Style, kind: Kind = LOSSES) -> str:
     cells = {}
     for metric in metrics["metric"].unique():
         rows = metrics[metrics["metric"] == metric].set_index("loss")
-        best = best_first(metrics, metric)["loss"].iloc[0]
+        best, known = best_first(metrics, metric)["loss"].iloc[0], rows["value"].notna().any()
         cells[metric] = {
-            loss: _cell(row, metric, bold if loss == best else "{}", dagger)
+            loss: _cell(row, metric, bold if loss == best and known else "{}", dagger)
             for loss, row in rows.iterrows()
         }
     table = pd.DataFrame(cells).rename_axis(kind.one).reset_index()

@@ -35,11 +35,12 @@ def ends(prediction: Array, truth: Array) -> list[End]:
         truth: `(n,)`; NaN for a missing label.
 
     Returns:
-        The highest and the lowest; nothing where fewer than two cases have both.
+        The highest and the lowest; nothing where fewer than two cases have both, or where all
+        predictions or all truths are the same.
     """
     known = np.flatnonzero(np.isfinite(prediction) & np.isfinite(truth))
     size = min(SIZE, len(known) // 2)
-    if not size:
+    if not size or not np.ptp(prediction[known]) or not np.ptp(truth[known]):
         return []
     by_truth = known[np.lexsort((prediction[known], truth[known]))]
     by_prediction = known[np.argsort(prediction[known], kind="stable")]

@@ -57,7 +57,7 @@ def verdict(
         metrics: a row for each loss and metric, with the columns `loss`, `metric`, `value`,
             `low` and `high` (95 % interval), and `p`, of the difference from the best loss, after
             correction for the number of comparisons. For the best itself, and where no test was
-            possible, `p` is NaN. A `value` is NaN where predictions are constant.
+            possible, `p` is NaN. A `value` is NaN where predictions of a training are constant.
         metric: the one that decides.
         unit: of the target.
         kind: what is compared, if not losses.
@@ -67,7 +67,8 @@ def verdict(
         return Verdict("There is nothing to compare.", f"No {kind.one} has {metric}.")
     defined, undefined = rows.dropna(subset="value"), rows[rows["value"].isna()]
     if defined.empty:
-        return Verdict(f"{metric} is undefined.", "All predictions are constant.")
+        reason = "The predictions of at least one training are constant."
+        return Verdict(f"{metric} is undefined.", reason)
     best, others = defined.iloc[0], defined.iloc[1:]
     value = measure_text(metric, best["value"], unit)
     note = ""
