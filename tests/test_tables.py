@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,22 @@ def test_what_is_for_images_alone(
     assert "--tta: nothing varied" in capsys.readouterr().err
     assert main(["predict", str(trained), str(tmp_path), *out]) == 2
     assert "is no table, and the model predicts from the columns" in capsys.readouterr().err
+
+
+def test_suspects_of_a_run(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained on two nodes, whose steps a comparison takes on one."""
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "num_nodes": 2}))
+    assert main(["suspects", str(run), "--folds", "2", "--seeds", "1"]) == 0
+    assert "from what their features suggest" in capsys.readouterr().out
+    assert len(pd.read_csv(run / "suspects" / "suspects.csv")) == 150
+    (again,) = run.glob("suspects/runs/*/fold-1/seed-0/config.yaml")
+    found = yaml.safe_load(again.read_text())
+    same = {"population": 32, "num_nodes": 1, "batch_size": 16, "cache_mb": config["cache_mb"]}
+    assert {name: found[name] for name in same} == same
 
 
 def test_intervals_and_ensembles(trained: Path, table: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from finecorr.comparison.options import ComparisonOptions
 from finecorr.comparison.plan import Data
 from finecorr.config import CONFIG, read_config, with_table
 from finecorr.data.frames import read_frame
-from finecorr.data.image_options import AugmentationOptions
+from finecorr.data.image_options import AugmentationOptions, ImageOptions
 from finecorr.data.records import read_record
 from finecorr.errors import InputError
 from finecorr.models.options import TrainingOptions
@@ -52,15 +52,18 @@ def find_suspects(run: Path, options: ComparisonOptions) -> tuple[pd.DataFrame, 
     training = _options(TrainingOptions, config)
     if not training.build_loss().weighs_labels:
         training = replace(training, loss=_ROBUST, loss_options={})
+    if training.num_nodes > 1:
+        # Each training of a comparison is on one node, which takes as many images in a step.
+        training = replace(training, num_nodes=1, population=training.step_size)
     # Folds are drawn from all rows.
     table = replace(with_table(run, model.table), split_column=None)
-    data = Data(table, model.images, _options(AugmentationOptions, config))
+    images, augmentation = (_options(kind, config) for kind in (ImageOptions, AugmentationOptions))
     options = replace(
         options,
         losses=(training.loss,),
         loss_options={training.loss: training.loss_options},
     )
-    comparison = compare(data, training, options)
+    comparison = compare(Data(table, images, augmentation), training, options)
     if comparison.failures:
         raise InputError("; ".join(map(explain, comparison.failures)))
     assert comparison.suspects is not None
