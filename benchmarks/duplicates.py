@@ -2,8 +2,8 @@
 
     python benchmarks/duplicates.py FOLDER_OF_DATA
 
-`FOLDER_OF_DATA` has `hc18/` and `biq2021/`, as in CONTRIBUTING.md. Prints the tables of
-docs/check.md.
+`FOLDER_OF_DATA` has `hc18/`, as in CONTRIBUTING.md, and `biq2021/`, with `images/`. Prints the
+tables of docs/check.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether what is killed goes on to the same end: the commands, killed in each of their phases.
 
     python benchmarks/kills.py                      # up to half an hour
-    python benchmarks/kills.py --only predict,train --rounds 1
+    python benchmarks/kills.py --only predict train --rounds 1
 
 Each command is run once to its end, on a few phantoms, which shows when each of its phases begins
 and ends. Then it is started again and killed at a random moment of one of them, and called once

@@ -279,7 +279,7 @@ def gains(tasks: dict[str, dict[str, tuple[float, float]]], kinds: dict[str, str
     lines = []
     for labels, task in kinds.items():
         values = tasks.get(task, {})
-        if values.keys() < {*RANKED}:
+        if not values.keys() >= {*RANKED}:
             continue
         srcc = {loss: value for loss, (value, _) in values.items()}
         best = max(OTHERS, key=srcc.__getitem__)

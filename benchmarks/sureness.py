@@ -6,8 +6,8 @@
 The models are those of the comparison. Written are `sureness.csv`: the coverage of the intervals,
 by their level, over all folds of the first seed; how well the spread of versions (--tta) and of the
 models of the seeds (--ensemble) goes with the absolute errors; and the share of images that are
-marked as novel, of the test images and of each folder of images of another kind. And, as a figure,
-`sureness.png`.
+marked as novel, of the training and the test images and of each folder of images of another kind.
+And, as a figure, `sureness.png`.
 """
 
 from __future__ import annotations

@@ -347,3 +347,11 @@ def test_the_tables_are_those_of_the_results(folder: str, pages: list[str], tmp_
     for name, copy in zip(pages, copies, strict=True):
         assert "| fine_grained | 0.9" in copy.read_text() or name == "README.md"
         assert copy.read_text() == (ROOT / name).read_text()
+
+
+def test_tables_of_a_task_alone(tmp_path: Path) -> None:
+    """As `results.py --tasks circumference` leaves it, without the losses of other papers."""
+    shutil.copy(ROOT / "docs" / "results" / "circumference.csv", tmp_path)
+    script = ROOT / "benchmarks" / "report.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    assert "| fine_grained | 0.9" in (tmp_path / "tables.md").read_text()

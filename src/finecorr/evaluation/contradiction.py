@@ -8,7 +8,7 @@ from scipy.stats import median_abs_deviation
 from finecorr.evaluation.ranks import Array
 
 SUSPICIOUS = 3.5
-"""Score from which on a label is suspected, the threshold of the robust losses."""
+"""Score from which on a label is suspected (Iglewicz and Hoaglin, 1993)."""
 _NEIGHBOURS = 100
 _LEAST_SPREAD = 0.5
 """Of that of all samples: a few neighbours that happen to agree are no measure."""
