@@ -13,7 +13,8 @@ from finecorr.evaluation.figures import Panel, bland_altman, scatter
 def test_figures_are_written_whole(tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(0)
     target = rng.normal(size=30)
-    panels = [Panel("mse", "score", target + 0.1, target)] * count
+    # Which Matplotlib would read as formulas, and this one as a wrong one.
+    panels = [Panel("mse $_$", "price_$ per $_unit", target + 0.1, target)] * count
     for draw in (scatter, bland_altman):
         draw(panels, tmp_path / "figure.png")
         with Image.open(tmp_path / "figure.png") as image:

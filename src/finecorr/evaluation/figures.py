@@ -17,6 +17,8 @@ from finecorr.files import replacing
 
 _POINT: dict[str, Any] = {"s": 16, "alpha": 0.6, "linewidths": 0, "color": "#1f5fa8"}
 _LINE: dict[str, Any] = {"color": "#c0392b", "linewidth": 1.2}
+_NAME: dict[str, Any] = {"parse_math": False}
+"""Of a text in which a name is, whose dollars are dollars."""
 _PANEL_SIDE = 4.2
 """Inches."""
 
@@ -73,9 +75,10 @@ def _scatter(axis: Axes, panel: Panel) -> None:
         f"{panel.title}\nPLCC {value['PLCC']:.3f}   SRCC {value['SRCC']:.3f}   "
         f"MAE {value['MAE']:.3g}",
         fontsize=10,
+        **_NAME,
     )
-    axis.set_xlabel(f"true {panel.quantity}")
-    axis.set_ylabel(f"predicted {panel.quantity}")
+    axis.set_xlabel(f"true {panel.quantity}", **_NAME)
+    axis.set_ylabel(f"predicted {panel.quantity}", **_NAME)
     axis.legend(frameon=False, fontsize=8, loc="upper left")
 
 
@@ -95,6 +98,6 @@ def _bland_altman(axis: Axes, panel: Panel) -> None:
             fontsize=8,
             color=_LINE["color"],
         )
-    axis.set_title(f"{panel.title}\nbias and 95 % limits of agreement", fontsize=10)
-    axis.set_xlabel(f"mean of predicted and true\n{panel.quantity}")
+    axis.set_title(f"{panel.title}\nbias and 95 % limits of agreement", fontsize=10, **_NAME)
+    axis.set_xlabel(f"mean of predicted and true\n{panel.quantity}", **_NAME)
     axis.set_ylabel("predicted - true")
