@@ -64,6 +64,23 @@ def test_difference_of_two_models() -> None:
     assert swapped[:3] == pytest.approx((-found.value, -found.high, -found.low))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_difference_of_models_that_correlate_alike_or_perfectly(seed: int) -> None:
+    """In most of these, a sum that is 0 but for rounding is a divisor."""
+    target, noise = np.random.default_rng(seed).normal(size=(2, 12))
+    model = target + noise
+    for first, second in ((model, model), (model, 3 * model + 2), (target, 2 * target + 1)):
+        found = pearson_difference(first, second, target)
+        assert found.value == pytest.approx(0, abs=1e-12)
+        assert found.low <= found.value <= found.high
+        assert found.p == pytest.approx(1, abs=1e-6)
+    found = pearson_difference(target, model, target)
+    assert 0 < found.low < found.value < found.high < 2
+    assert found.p < 1e-6
+    low, high = pearson_interval(0.5, 12)
+    assert zou_interval(1.0, 0.5, 0.5, 12) == pytest.approx((1 - high, 1 - low))
+
+
 def test_coverage_of_the_closed_forms() -> None:
     """Of 4000 samples, which leaves the coverage a standard error of 0.34 %."""
     n, trials = 50, 4000

@@ -12,6 +12,9 @@ from scipy.stats import pearsonr
 
 from finecorr.evaluation.ranks import Array
 
+_ROUNDING = 1e-15
+"""How far two correlations that are equal may be apart."""
+
 
 def pearson_interval(
     correlation: float, samples: int, confidence: float = 0.95
@@ -59,7 +62,7 @@ class Difference(NamedTuple):
 def pearson_difference(
     first: Array, second: Array, target: Array, confidence: float = 0.95
 ) -> Difference:
-    """PLCC of one model less that of another, on the same independent samples.
+    """PLCC of one model less that of another, on the same independent samples, more than 3.
 
     Args:
         first: `(n,)` predictions of one model.
@@ -90,12 +93,16 @@ def steiger_test(first: float, second: float, between: float, samples: int) -> t
         samples: `n`, more than 3.
 
     Returns:
-        `z`, and its two-sided p-value.
+        `z`, and its two-sided p-value; 0 and 1 for equal correlations.
     """
-    square = ((first + second) / 2) ** 2
+    if abs(first - second) <= _ROUNDING:
+        return 0.0, 1.0
+    square = min(((first + second) / 2) ** 2, 1 - _ROUNDING)
     covariance = between * (1 - 2 * square) - square * (1 - 2 * square - between**2) / 2
-    covariance /= (1 - square) ** 2
-    z = (math.atanh(first) - math.atanh(second)) * math.sqrt((samples - 3) / (2 - 2 * covariance))
+    covariance = np.clip(covariance / (1 - square) ** 2, -1, 1 - _ROUNDING)
+    with np.errstate(divide="ignore"):
+        difference = np.arctanh(first) - np.arctanh(second)
+    z = float(difference * math.sqrt((samples - 3) / (2 - 2 * covariance)))
     return z, float(2 * ndtr(-abs(z)))
 
 
@@ -111,6 +118,8 @@ def zou_interval(
         U = r1 - r2 + sqrt((u1 - r1)^2 + (r2 - l2)^2 - 2 c (u1 - r1) (r2 - l2))
         c = ((r12 - r1 r2 / 2) (1 - r1^2 - r2^2 - r12^2) + r12^3) / ((1 - r1^2) (1 - r2^2))
 
+    where c is 0 if one of the correlations is 1 or -1, of which the limits are that, too.
+
     Args:
         first: `r1`.
         second: `r2`.
@@ -120,7 +129,8 @@ def zou_interval(
     """
     (l1, u1), (l2, u2) = (pearson_interval(r, samples, confidence) for r in (first, second))
     c = (between - first * second / 2) * (1 - first**2 - second**2 - between**2) + between**3
-    c /= (1 - first**2) * (1 - second**2)
+    variances = (1 - first**2) * (1 - second**2)
+    c = np.clip(c / variances, -1, 1) if variances else 0.0
 
     def distance(a: float, b: float) -> float:
         return math.sqrt(max(a**2 + b**2 - 2 * c * a * b, 0))
