@@ -100,6 +100,12 @@ def test_a_constant_has_no_correlation(constant: float) -> None:
     assert np.isfinite(drawn[4:, 0]).all()
 
 
+def test_of_a_prediction_that_is_nan_nothing_is_known() -> None:
+    prediction, target = np.random.default_rng(0).normal(size=(2, 20))
+    prediction[3] = np.nan
+    assert np.isnan([*agreement(prediction, target, mapped=True).values()]).all()
+
+
 def test_far_from_zero_the_digits_are_those_of_the_input() -> None:
     """A group far away, of which a set has nothing, takes none of them."""
     prediction, target = sample(50, 3)

@@ -125,6 +125,15 @@ def test_the_interval_is_about_subjects_where_groups_are_other_things() -> None:
     assert abs(difference["PLCC within"]) < 1e-12
 
 
+def test_of_a_prediction_that_is_nan_nothing_is_known() -> None:
+    prediction, target = np.random.default_rng(0).normal(size=(2, 20))
+    prediction[3] = np.nan
+    subject = np.repeat(list("abcde"), 4)
+    for name in (subject, np.tile(list("xy"), 10)):
+        measures = WithinGroups(prediction, target, groups_within(name, subject))
+        assert np.isnan(measures(np.ones((20, 1)))).all()
+
+
 def test_no_group_with_a_correlation() -> None:
     names = np.array(["a", "b", "c"])
     found = agreement_with_intervals(np.arange(3.0), np.arange(3.0), names, within=names)

@@ -28,7 +28,7 @@ MAPPED_MEASURES = {
 
 
 def agreement(prediction: Array, target: Array, *, mapped: bool = False) -> dict[str, float]:
-    """All of `MEASURES` for `(n,)` predictions and targets without NaN.
+    """All of `MEASURES` for `(n,)` predictions and targets.
 
     With `e = prediction - target`, moments over n unless said otherwise:
 
@@ -41,11 +41,12 @@ def agreement(prediction: Array, target: Array, *, mapped: bool = False) -> dict
     - bias: `mean e`. LLoA and ULoA: `bias -+ 1.96 std(e)`, the deviation with n - 1 (Bland and
       Altman, 1986).
 
-    A correlation with a constant is NaN, and so is R2 for a constant target.
+    A correlation with a constant is NaN, and so is R2 for a constant target. All are NaN where a
+    prediction is, and all correlations where one is infinite.
 
     Args:
         prediction: `(n,)`.
-        target: `(n,)`.
+        target: `(n,)`, without NaN.
         mapped: add `MAPPED_MEASURES`: PLCC and RMSE of the predictions after the mapping of
             `finecorr.evaluation.mapping`.
     """
@@ -73,9 +74,13 @@ class Agreement:
         own_p, own_y = prediction - prediction.mean(), target - target.mean()
         self._target_unit = _unit(own_y)
         self._own = own_p / _unit(own_p), own_y / self._target_unit
-        self._mapping = LogisticMapping(*self._own) if mapped else None
         for values in (self._prediction, self._target, self._error):
             values /= self._unit
+        finite = np.isfinite(prediction).all()
+        # What is not finite has a rank, too.
+        self._known = 1.0 if finite else np.nan
+        of_mapping = self._own if finite else (np.zeros_like(target), target)
+        self._mapping = LogisticMapping(*of_mapping) if mapped else None
         self._orders = Order(prediction), Order(target)
         self._pairs = Concordance(prediction, target)
 
@@ -87,7 +92,7 @@ class Agreement:
     def _measures(self, weight: Array) -> list[Array]:
         total = weight.sum(0)
         p, y = (order.standing(weight) for order in self._orders)
-        known = np.where(y.differing > 0, 1, np.nan)
+        known = np.where(y.differing > 0, self._known, np.nan)
         correlated = np.where(p.differing > 0, known, np.nan)
         dp, dy = (_deviation(v, weight, total) for v in (self._prediction, self._target))
         covariance, target_variance = _products(weight * dy, dp), _products(weight * dy, dy)

@@ -77,7 +77,7 @@ class WithinGroups:
     where a correlation is undefined is left out of its mean.
 
     Args:
-        prediction: `(n,)`.
+        prediction: `(n,)`; where one is not finite, all is NaN.
         target: `(n,)`, without NaN.
         groups: of the samples.
     """
@@ -85,13 +85,14 @@ class WithinGroups:
     names = WITHIN_MEASURES
 
     def __init__(self, prediction: Array, target: Array, groups: Groups) -> None:
+        self._known = 1.0 if np.isfinite(prediction).all() else np.nan
         parts = [(rows, prediction[rows], target[rows]) for rows in _rows(groups.member)]
         self._mean = _mean_of_drawn(parts) if groups.drawn else _mean_of_each(parts)
 
     def __call__(self, weight: Array) -> Array:
         """`(measures, sets)` for `(n, sets)` numbers of each sample; NaN where undefined."""
         with np.errstate(invalid="ignore"):
-            return self._mean(weight)
+            return self._known * self._mean(weight)
 
 
 def _mean_of_drawn(parts: list[_Part]) -> Callable[[Array], Array]:
