@@ -23,7 +23,7 @@ import pandas as pd
 from finecorr.config import read_config
 from finecorr.data.records import write_record
 from finecorr.evaluating import evaluate
-from finecorr.evaluation.sureness import coverage, error_by_spread, error_by_spread_correlation
+from finecorr.evaluation.sureness import coverage, error_by_spread_correlation, errors_in_bins
 from finecorr.trained.model import load
 from finecorr.trained.options import PredictionOptions
 
@@ -131,7 +131,7 @@ def _draw(held: dict[float, pd.DataFrame], spreads: dict[str, pd.DataFrame], pat
     left.set_title("Intervals hold what they say")
     for name, found in spreads.items():
         error = (found["predicted"] - found["truth"]).to_numpy()
-        bins = error_by_spread(error, found["sd"].to_numpy())
+        bins = errors_in_bins("spread", found["sd"].to_numpy(), error)
         right.plot(bins["spread"], bins["absolute"], "o-", label=name)
     right.set_ylim(bottom=0)
     right.set_xlabel("sd of the averaged predictions, mean of the bin (mm)")

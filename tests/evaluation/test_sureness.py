@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from finecorr.cli import main
-from finecorr.evaluation.sureness import coverage, error_by_spread, error_by_spread_correlation
+from finecorr.evaluation.sureness import coverage, error_by_spread_correlation, errors_in_bins
 
 TARGET = "head circumference (mm)"
 
@@ -54,11 +54,26 @@ def test_spread_and_error_by_rank() -> None:
 
 def test_bins_have_about_as_many_cases() -> None:
     spread = np.arange(100.0)
-    found = error_by_spread(-2 * spread, spread)
+    found = errors_in_bins("spread", spread, -2 * spread)
     assert found["cases"].tolist() == [12, 13, 12, 13, 12, 13, 12, 13]
     assert found["absolute"].tolist() == (2 * found["spread"]).tolist()
     assert found["spread"].is_monotonic_increasing
-    assert len(error_by_spread(np.ones(5), np.zeros(5))) == 1
+    assert len(errors_in_bins("spread", np.zeros(5), np.ones(5))) == 1
+
+
+def test_error_by_size() -> None:
+    rng = np.random.default_rng(0)
+    truth, error = rng.permutation(np.arange(80.0)), rng.normal(size=80)
+    result = errors_in_bins("truth", truth, error)
+    order = np.argsort(truth).reshape(8, 10)
+    np.testing.assert_allclose(result["truth"], truth[order].mean(1))
+    np.testing.assert_allclose(result["bias"], error[order].mean(1))
+    np.testing.assert_allclose(result["absolute"], np.abs(error[order]).mean(1))
+    assert result["cases"].tolist() == [10] * 8
+    few = errors_in_bins("truth", truth[:19], error[:19])
+    assert few["cases"].tolist() == [19]
+    constant = errors_in_bins("truth", np.ones(80), error)
+    assert constant["cases"].tolist() == [80]
 
 
 def test_an_evaluation_says_whether_intervals_hold(

@@ -20,7 +20,6 @@ from chromium import settle, wait
 from finecorr.evaluation.agreement import agreement
 from finecorr.report import page
 from finecorr.report.contents import Model, Report, Target
-from finecorr.report.dynamic import error_by_size
 from finecorr.report.ends import ends
 from finecorr.report.page import write_report
 from finecorr.report.thumbnails import SIDE, data_uri, thumbnail
@@ -149,23 +148,6 @@ def test_numbers_as_people_write_them() -> None:
     assert [p_text(p) for p in (0.0009, 0.001, 0.046, NAN)] == [
         *("p < 0.001", "p = 0.001", "p = 0.046", "not tested")
     ]
-
-
-def test_error_by_size() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.permutation(np.arange(80.0))
-    prediction = truth + rng.normal(size=80)
-    result = error_by_size(prediction, truth)
-    order = np.argsort(truth).reshape(8, 10)
-    error = (prediction - truth)[order]
-    np.testing.assert_allclose(result["truth"], truth[order].mean(1))
-    np.testing.assert_allclose(result["bias"], error.mean(1))
-    np.testing.assert_allclose(result["absolute"], np.abs(error).mean(1))
-    assert result["cases"].tolist() == [10] * 8
-    few = error_by_size(prediction[:19], truth[:19])
-    assert few["cases"].tolist() == [19]
-    constant = error_by_size(prediction, np.ones(80))
-    assert constant["cases"].tolist() == [80]
 
 
 def test_the_ends_of_the_scale() -> None:
@@ -344,8 +326,8 @@ def test_highest_and_lowest_scores_of_each_target(tmp_path: Path) -> None:
         for _, case, truth, predicted in shown:
             assert truth.startswith(number_text(found.truth[int(case)]))
             assert predicted == number_text(model.prediction[int(case)]).replace("-", "\u2212")
-    assert "those that fine_grained (the best loss by SRCC) predicts highest and lowest" in first
-    assert "those that mse predicts" in second
+    assert "the cases that fine_grained (the best loss by SRCC) predicts highest and lowest" in first
+    assert "the cases that mse predicts" in second
     assert re.findall(r"(\d) of 6 in both", second) == ["6", "6"]
 
 
@@ -373,7 +355,7 @@ def test_what_is_compared_has_its_name(tmp_path: Path) -> None:
     assert "the best view by SRCC" in text
     said = re.sub(r"<style>.*?</style>|<[^>]*>", "", text, flags=re.S)
     # What is a loss is still called so.
-    kept = {"The training losses have scales", "Labels to which a robust loss gave less"}
+    kept = {"Training losses have different scales", "a robust loss gave these labels less"}
     for words in kept:
         assert words in said
         said = said.replace(words, "")

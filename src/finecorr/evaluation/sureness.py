@@ -68,18 +68,20 @@ def error_by_spread_correlation(
     return Share(row["value"], row["low"], row["high"])
 
 
-def error_by_spread(error: Array, spread: Array) -> pd.DataFrame:
-    """Errors in bins of the spread with about as many cases each.
+def errors_in_bins(name: str, values: Array, error: Array) -> pd.DataFrame:
+    """Errors in bins of other values, with about as many cases each; equal values share one.
 
     Args:
+        name: of the values.
+        values: `(n,)`.
         error: `(n,)`, without NaN.
-        spread: `(n,)`.
 
     Returns:
-        For each of up to 8 bins with at least about 10 cases: the mean `spread`, the mean absolute
-        error `absolute`, and `cases`.
+        For each of up to 8 bins with at least about 10 cases: the mean of the values, by their
+        name, the mean absolute error `absolute`, the mean error `bias`, and `cases`.
     """
-    frame = pd.DataFrame({"spread": spread, "absolute": np.abs(error)})
+    frame = pd.DataFrame({name: values, "absolute": np.abs(error), "bias": error})
     bins = max(1, min(_BINS, len(frame) // _CASES_IN_BIN))
-    groups = frame.groupby(np.ceil(frame["spread"].rank(pct=True) * bins))
+    # Ranks, so that constant values have a bin, too.
+    groups = frame.groupby(np.ceil(frame[name].rank(pct=True) * bins))
     return groups.mean().assign(cases=groups.size()).reset_index(drop=True)

@@ -57,7 +57,16 @@ class HuberLoss(PointwiseLoss):
         self.options["delta"] = delta
 
 
-class FocalMSELoss(PredictionLoss):
+class FocalLoss(PredictionLoss):
+    """A loss that weighs large errors more; see `finecorr.functional.baselines.focal_mae_loss`."""
+
+    def __init__(
+        self, *, activation: Activation = "sigmoid", beta: float = 0.2, gamma: float = 1.0
+    ) -> None:
+        super().__init__(activation=activation, beta=beta, gamma=gamma)
+
+
+class FocalMSELoss(FocalLoss):
     """Squared error, weighing large errors more (Yang et al., ICML 2021).
 
     See `finecorr.functional.baselines.focal_mse_loss`.
@@ -66,13 +75,8 @@ class FocalMSELoss(PredictionLoss):
     function = staticmethod(baselines.focal_mse_loss)
     in_parts = staticmethod(focal_mse_part)
 
-    def __init__(
-        self, *, activation: Activation = "sigmoid", beta: float = 0.2, gamma: float = 1.0
-    ) -> None:
-        super().__init__(activation=activation, beta=beta, gamma=gamma)
 
-
-class FocalMAELoss(PredictionLoss):
+class FocalMAELoss(FocalLoss):
     """Absolute error, weighing large errors more (Yang et al., ICML 2021).
 
     See `finecorr.functional.baselines.focal_mae_loss`.
@@ -80,8 +84,3 @@ class FocalMAELoss(PredictionLoss):
 
     function = staticmethod(baselines.focal_mae_loss)
     in_parts = staticmethod(focal_mae_part)
-
-    def __init__(
-        self, *, activation: Activation = "sigmoid", beta: float = 0.2, gamma: float = 1.0
-    ) -> None:
-        super().__init__(activation=activation, beta=beta, gamma=gamma)

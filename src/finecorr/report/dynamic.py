@@ -5,17 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.evaluation.agreement import limits_of_agreement
-from finecorr.evaluation.sureness import error_by_spread
+from finecorr.evaluation.sureness import errors_in_bins
 from finecorr.report.contents import Array, Model, Target, models_best_first, quantity, signed
 from finecorr.report.verdict import measure_text, number_text
-
-_SIZES = 8
-"""Bins for the error by size of target."""
-_CASES_IN_BIN = 10
 
 
 def dynamic(target: Target, drawn: NDArray[np.intp]) -> dict[str, Any]:
@@ -58,10 +53,10 @@ def _model(model: Model, target: Target, drawn: NDArray[np.intp]) -> dict[str, A
         "prediction": _numbers(model.prediction[drawn]),
         "limits": limits,
         "limits_text": limits_text,
-        "sizes": error_by_size(prediction, truth).to_dict("list"),
+        "sizes": errors_in_bins("truth", truth, prediction - truth).to_dict("list"),
         "by_spread": None
         if model.spread is None
-        else error_by_spread(prediction - truth, model.spread[known]).to_dict("list"),
+        else errors_in_bins("spread", model.spread[known], prediction - truth).to_dict("list"),
         "spread": _spread(prediction),
         "curve": curve,
     }
@@ -72,28 +67,6 @@ def _spread(values: Array) -> str:
     if len(known) < 2:
         return ""
     return f"{quantity(known.mean(), None)} ± {number_text(known.std(ddof=1))}"
-
-
-def error_by_size(prediction: Array, truth: Array) -> pd.DataFrame:
-    """Errors in bins of the truth with about as many cases each.
-
-    Args:
-        prediction: `(n,)`, without NaN.
-        truth: `(n,)`, without NaN.
-
-    Returns:
-        For each of up to 8 bins with at least about 10 cases: the mean `truth`, the mean absolute
-        error `absolute`, the mean error `bias`, and `cases`.
-    """
-    frame = pd.DataFrame({"truth": truth, "bias": prediction - truth})
-    bins = max(1, min(_SIZES, len(truth) // _CASES_IN_BIN))
-    # Ranks, so that a constant truth has a bin, too; equal values share one.
-    rank = frame["truth"].rank(pct=True)
-    frame["bin"] = np.ceil(rank * bins)
-    frame["absolute"] = frame["bias"].abs()
-    groups = frame.groupby("bin")
-    result = groups[["truth", "absolute", "bias"]].mean()
-    return result.assign(cases=groups.size()).reset_index(drop=True)
 
 
 def _numbers(values: Array) -> list[float | None]:

@@ -211,14 +211,14 @@ def _by_population(
         host, [k, k + 1, 2 * k + 1, 2 * k + 2]
     )
     # Of fewer than two samples nothing is known.
-    known_ = count > 1
-    counted = np.where(known_, total, 0)
-    share = counted / np.maximum(counted.sum(0), 1e-300) / max(1, known_.any(0).sum())
+    several = count > 1
+    counted = np.where(several, total, 0)
+    share = counted / np.maximum(counted.sum(0), 1e-300) / max(1, several.any(0).sum())
     for square in squares:
-        square[~known_] = 1
+        square[~several] = 1
     for values in (product_, *totals):
-        values[~known_] = 0
-    total = np.where(known_, total, 1)
+        values[~several] = 0
+    total = np.where(several, total, 1)
     return batch_of_sums(
         tuple(samples), weight, list(squares), product_, list(totals), total, share, group
     )
