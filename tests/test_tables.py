@@ -117,6 +117,27 @@ def test_an_evaluation_is_of_the_rows_that_were_not_seen(
     assert f"row {evaluated['row'][0]}: age " in (out / "report.html").read_text()
 
 
+@pytest.mark.parametrize("change", ["in another order", "with subjects"])
+def test_an_evaluation_of_a_table_that_has_changed(
+    change: str, trained: Path, table: Path, tmp_path: Path
+) -> None:
+    """Whatever their numbers and subjects are now, the training has seen the same rows."""
+    run, moved = tmp_path / "run", tmp_path / "table.csv"
+    shutil.copytree(trained, run)
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace(str(table), str(moved)))
+    rows = pd.read_csv(table)
+    flags = []
+    if change == "with subjects":
+        rows, flags = rows.assign(who=[f"p{row}" for row in rows.index]), ["--group-column", "who"]
+    else:
+        rows = rows.sort_values("y")
+    rows.to_csv(moved, index=False)
+    assert main(["evaluate", str(run), *flags, "--out", str(tmp_path / "out")]) == 0
+    evaluated = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert sorted(evaluated["y"]) == sorted(rows["y"][rows["split"] == "test"])
+
+
 def test_what_is_unlike_the_training_is_said(trained: Path) -> None:
     model = finecorr.load(trained)
     rows = pd.DataFrame({"age": [30.0, np.nan], "sex": ["x", "f"], "bmi": [25.0, 25.0]})

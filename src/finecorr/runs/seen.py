@@ -40,19 +40,25 @@ def seen_by(
             f"{run} does not say what training has seen ({SPLITS} is missing): use --all-rows"
         )
     what = FINGERPRINT if of_columns else "image"
-    record = read_record(run / SPLITS, [what, "group", "split"])
+    record = read_record(run / SPLITS, [what, "group", "split"], whole=["row"])
     if record.empty or not record["split"].isin(KNOWN_SPLITS).all():
         raise InputError(
             f"{run / SPLITS} is damaged: it does not say which rows are in which split"
         )
-    record = record[record["split"] != "test"]
+    tested, record = (record[(record["split"] == "test") == one] for one in (True, False))
+    known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
     if table.features is not None:
-        known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
+        # A row is known by what is in it, and a subject where a column names it.
+        fingerprints = table.features.fingerprints()
+        seen = np.isin(fingerprints, record[FINGERPRINT].to_list())
+        if options.group_column is not None:
+            seen |= known
         if os.path.realpath(table.source) == os.path.realpath(trained.table):
-            return known
-        # In another table, a row is known by what is in it, and a subject where a column names it.
-        same = np.isin(table.features.fingerprints(), record[FINGERPRINT].to_list())
-        return same | known if options.group_column is not None else same
+            # One of the test split that is still where it was may be equal to one of another.
+            unseen = set(zip(tested["row"], tested[FINGERPRINT], strict=True))
+            rows = zip(table.rows.tolist(), fingerprints, strict=True)
+            seen &= [row not in unseen for row in rows]
+        return seen
     assert trained.image_root is not None
     found = [
         find_file(trained.image_root, name)
@@ -62,7 +68,6 @@ def seen_by(
     seen_images = set(real_paths(path for path in found if path is not None).values())
     files = real_paths(path for row in table.images for path in row)
     seen = np.array([any(files[path] in seen_images for path in row) for row in table.images])
-    known = np.isin(table.groups, np.array(record["group"].to_list(), dtype=np.str_))
     named = known | np.isin(table.names, np.array(record["image"].to_list(), dtype=np.str_))
     root = trained.image_root if options.image_root is None else options.image_root
     # Under another root, a subject of the same name is somebody else.
