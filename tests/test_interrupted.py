@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,21 @@ def test_before_it_can_be_resumed(
     assert main(flags) == 0
     assert not left.exists()
     check_same(tmp_path / "run", run)
+
+
+def test_before_it_replaces_a_run(
+    phantom_flags: list[str],
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """There is nothing to resume but the other run, which is finished."""
+    out = shutil.copytree(run, tmp_path / "run")
+    monkeypatch.setattr(run_module, "prepare", stopped)
+    assert main(["train", *phantom_flags, *FLAGS, "--overwrite", "--out", str(out)]) == 130
+    assert capsys.readouterr().err.strip() == "interrupted"
+    check_same(out, run)
 
 
 def test_with_processes_that_load_images(

@@ -103,7 +103,8 @@ def prepare(
         replace_features=not run_options.resume,
     )
     dataset = ImageDataset(table, images, lengths, targets, left_out)
-    note_unfit(table.source, images)
+    if place.leads:
+        note_unfit(table.source, images)
     for i, name in enumerate(table.target_columns):
         if lengths[i]:
             unit = "voxels" if image_options.volumes else "pixels"
