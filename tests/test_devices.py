@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 
 from conftest import SLOW_NETWORK, interrupted
 from finecorr.cli import main
+from finecorr.models.training import piece_size
 
 FLAGS = [
     *("--image-size", "48", "68", "--network", SLOW_NETWORK),
@@ -182,6 +184,7 @@ def test_a_mistake_is_said_once(
         (["--strategy", "fsdp"], "--average 0"),
         (["--devices", "2", "--frozen", "--weights", "pretrained"], "leave out --devices"),
         (["--devices", "60", "--population", "0"], "60 processes need an image each"),
+        (["--devices", "2", "--population", "3", "--hidden", "4"], "a process has one, of which"),
     ],
 )
 def test_what_is_refused(
@@ -194,6 +197,17 @@ def test_what_is_refused(
     assert main([*arguments, *flags, "--out", str(tmp_path / "run")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_pieces_of_a_step() -> None:
+    """As many in each process, none of them of a single image."""
+    for images, processes, most in product(range(2, 40), range(1, 5), range(2, 9)):
+        shares = {len(range(rank, images, processes)) for rank in range(processes)} - {0}
+        size = piece_size(images, processes, most)
+        pieces = {n: [len(part) for part in torch.arange(n).split(size)] for n in shares}
+        assert all(1 not in of for share, of in pieces.items() if share > 1)
+        assert len({len(of) for of in pieces.values()}) == 1
+        assert size == most or 1 in {share % most for share in shares}
 
 
 def test_labels_are_counted_and_not_rows(

@@ -66,6 +66,11 @@ def test_the_network_is_that_of_tables_unasked(trained: Path) -> None:
     assert "image" not in card
 
 
+def test_a_step_of_one_row_more_than_a_batch(table: Path, tmp_path: Path) -> None:
+    flags = [*FLAGS, *SMALL, "--epochs", "1", "--population", "17", "--out", str(tmp_path / "run")]
+    assert main(["train", str(table), *flags]) == 0
+
+
 def test_nothing_of_other_rows_is_in_the_encoding(table: Path, tmp_path: Path) -> None:
     rows = pd.read_csv(table)
     others = rows["split"] != "train"

@@ -171,6 +171,10 @@ def test_what_is_refused(
     assert "--volume-columns needs volumes" in _fails([*flat, *SCALES], capsys)
     crops = [*flat, *SIZE, "--view", "crops"]
     assert "a volume is seen whole" in _fails(crops, capsys)
+    if not torch.accelerator.is_available():
+        half = [*flat, *SIZE, "--precision"]
+        assert "some gradients of volumes are wrong" in _fails([*half, "bf16-mixed"], capsys)
+        assert "16-mixed is for GPUs" in _fails([*half, "16-mixed"], capsys)
     export = ["export", str(run), "--format", "torch", "--out", str(tmp_path / "x.pt2")]
     assert "only those of pictures can be exported" in _fails(export, capsys)
     size = ["predict", str(run), "--pixel-size", "2", "--out", str(tmp_path / "x.csv")]

@@ -109,9 +109,14 @@ class ImageDataModule(L.LightningDataModule):
         return loader(rows, self._workers, batch_sampler=steps)
 
     @property
+    def images_per_step(self) -> int:
+        """Of all processes together."""
+        return min(self._step_size, len(self.indices["train"]))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in a pass over the training images; a remainder is a step only where all are."""
-        return max(len(self.indices["train"]) // self._step_size, 1)
+        return len(self.indices["train"]) // self.images_per_step
 
     @property
     def validates(self) -> bool:

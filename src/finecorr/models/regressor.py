@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -157,6 +158,17 @@ class Regressor(nn.Module):
         """`(n, channels, height, width)`, or of volumes `(n, channels, depth, height, width)`, from
         0 to 1, or rows `(n, channels)` of columns, to predictions `(n, targets)`."""
         return self.in_unit(self.scores(image)[0])
+
+    def learns_from_one(self) -> bool:
+        """Whether a single image is enough for its batch normalisation."""
+        architecture = self.architecture
+        size = () if architecture.network == networks.OF_COLUMNS else architecture.image_size
+        try:
+            with torch.no_grad():
+                deepcopy(self).train().scores(torch.zeros(1, architecture.channels, *size))
+        except ValueError:
+            return False
+        return True
 
     def _feature_count(self) -> int:
         architecture, training = self.architecture, self.backbone.training

@@ -7,6 +7,7 @@ import sys
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def train(
         regressor.backbone = nn.Identity()
     if not regressor.knows_images:
         regressor.normalise_images(*data.training_intensity())
-    module = _module(regressor, options)
+    module = _module(regressor, options, data.images_per_step)
     last = Checkpoint(folder, "last")
     data.first_epoch = last.epochs() if resume else 0
     callbacks: list[L.Callback] = [
@@ -182,8 +183,8 @@ def train(
     return Trained(regressor.eval(), outliers)
 
 
-def _module(regressor: Regressor, options: TrainingOptions) -> RegressionModule:
-    """How it learns."""
+def _module(regressor: Regressor, options: TrainingOptions, images: int) -> RegressionModule:
+    """How it learns, by steps of so many images."""
     # What is shared out among the devices stays so, and has to be in torch's own layout.
     learning = deepcopy(regressor) if options.strategy == "fsdp" else regressor.arrange()
     return RegressionModule(
@@ -194,9 +195,20 @@ def _module(regressor: Regressor, options: TrainingOptions) -> RegressionModule:
         backbone_rate=options.backbone_rate,
         frozen_epochs=options.epochs if options.frozen else options.frozen_epochs,
         seed=options.seed,
-        piece_size=options.batch_size,
+        piece_size=piece_size(images, options.processes, options.batch_size),
         sharded=options.strategy == "fsdp",
     )
+
+
+def piece_size(images: int, processes: int, most: int) -> int:
+    """How many images of a step go through the network at once: `most`, or what is near.
+
+    Of a last piece of one image batch normalisation would have no statistics; and a process that
+    has one more piece than another would wait for its share of the weights for ever.
+    """
+    shares = {images // processes, -(-images // processes)} - {1}
+    sizes = chain(range(most, 1, -1), count(most + 1))  # More, where fewer do not go.
+    return next(size for size in sizes if all(share % size != 1 for share in shares))
 
 
 def _fit(
@@ -210,29 +222,8 @@ def _fit(
 ) -> None:
     """From the last checkpoint on, if some epochs of `data` are over; what stops it is raised as
     `train` says."""
-    stop, curves = StopBetweenSteps(), CSVLogger(folder, LOGS)
-    axes = len(module.regressor.architecture.image_size)
-    precision = _precision(options.precision, axes)
-    trainer = L.Trainer(
-        max_epochs=options.epochs,
-        **trainer_options(
-            options.devices,
-            options.num_nodes,
-            options.strategy,
-            static=options.frozen_epochs == 0,
-        ),
-        precision=precision,  # type: ignore[arg-type]
-        callbacks=[stop, *callbacks],
-        plugins=[WholeFiles()],
-        logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=None if data.validates else 0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        deterministic="warn",
-    )
+    stop = StopBetweenSteps()
+    trainer = _trainer(module, data, options, folder, [stop, *callbacks])
     try:
         with stop, writing_logs(folder / LOGS):
             trainer.fit(
@@ -262,20 +253,65 @@ def _fit(
         )
 
 
+def _trainer(
+    module: RegressionModule,
+    data: ImageDataModule,
+    options: TrainingOptions,
+    folder: Path,
+    callbacks: list[L.Callback],
+) -> L.Trainer:
+    curves = CSVLogger(folder, LOGS)
+    return L.Trainer(
+        max_epochs=options.epochs,
+        **trainer_options(
+            options.devices,
+            options.num_nodes,
+            options.strategy,
+            static=options.frozen_epochs == 0,
+        ),
+        precision=precision_of(  # type: ignore[arg-type]
+            options.precision, len(module.regressor.architecture.image_size)
+        ),
+        callbacks=callbacks,
+        plugins=[WholeFiles()],
+        logger=[curves, TensorBoardLogger(folder, LOGS, curves.version)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=None if data.validates else 0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        deterministic="warn",
+    )
+
+
 def epochs_done(printed: str) -> int:
     """How many epochs a training had behind it, by what it had printed."""
     reached = re.findall(r", epoch (\d+)/\d+", printed)
     return int(reached[-1]) if reached else 0
 
 
-def _precision(precision: str, dimensions: int) -> str:
-    if precision != "auto":
-        return precision
+def precision_of(asked: str, dimensions: int) -> str:
+    """The one that Lightning is to take for images of so many dimensions.
+
+    Raises:
+        InputError: what is asked for goes wrong on a CPU.
+    """
+    on_cpu = not torch.accelerator.is_available()
+    if on_cpu and asked == "16-mixed":
+        raise InputError("--precision 16-mixed is for GPUs: on a CPU give 32-true, or bf16-mixed")
+    # Of three-dimensional convolutions in bfloat16, oneDNN 3.12 leaves some of the weights'
+    # gradients unwritten now and then: torch 2.13 on an AMD EPYC.
+    if on_cpu and asked == "bf16-mixed" and dimensions == 3:
+        raise InputError(
+            "--precision bf16-mixed: on a CPU, some gradients of volumes are wrong in it now and "
+            "then: give 32-true, or leave it out"
+        )
+    if asked != "auto":
+        return asked
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     if dimensions == 3:
-        # Of three-dimensional convolutions in bfloat16, oneDNN 3.12 leaves some of the weights'
-        # gradients unwritten now and then: torch 2.13 on an AMD EPYC.
         return "32-true"
     # Without these instructions, bfloat16 on a CPU is emulated and slow.
     instructions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

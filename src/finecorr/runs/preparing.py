@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from finecorr.config import config_of
@@ -29,7 +28,7 @@ from finecorr.models.place import Place
 from finecorr.models.regressor import Regressor
 from finecorr.run_options import RunOptions
 from finecorr.runs.folder import check_out
-from finecorr.runs.rows import prepared_rows
+from finecorr.runs.rows import Rows, prepared_rows
 from finecorr.runs.same import check_same
 
 
@@ -40,11 +39,7 @@ class Prepared(NamedTuple):
     images: ImageOptions
     augmentation: AugmentationOptions
     config: dict[str, Any]
-    table: ImageTable
-    targets: NDArray[np.float64]
-    """`(rows, targets)` that are trained with."""
-    record: pd.DataFrame
-    """Of the rows, for `splits.csv`."""
+    rows: Rows
     regressor: Regressor
     data: ImageDataModule
     encoding: Encoding | None
@@ -65,19 +60,18 @@ def prepare(
         InputError: an option, the table or an image is at fault.
     """
     training_options.check_input(table_options, image_options, augmentation_options)
-    lengths = table_options.lengths
     check_lengths(table_options, image_options)
+    training.precision_of(training_options.precision, len(image_options.size))
     config = config_of(
         table_options, image_options, augmentation_options, training_options, run_options
     )
-    out = run_options.out
     if place.leads:  # When others look, it may have begun to write.
         check_out(run_options, config)
-    table, splits, targets, record = prepared_rows(table_options, run_options, training_options)
+    rows = prepared_rows(table_options, run_options, training_options)
+    table = rows.table
     if run_options.resume and place.leads:
-        check_same([out], record, training_options.weights)
-    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
-    encoding = _encoding(table, splits)
+        check_same([run_options.out], rows.record, training_options.weights)
+    encoding = _encoding(table, rows.splits)
     regressor = training.new_regressor(
         image_options,
         len(table.target_columns),
@@ -92,55 +86,74 @@ def prepare(
         )
         if place.leads and table.features is not None:
             encoding.note_strange(table.source, table.features, table.rows)
-    images = _inputs(
+    left_out = LeftOut(table, training_options.tolerate, says=place.leads)
+    inputs = _inputs(
         table,
         encoding,
         regressor,
         image_options,
         training_options,
         left_out,
-        features or out / FEATURES,
+        features or run_options.out / FEATURES,
         replace_features=not run_options.resume,
     )
-    dataset = ImageDataset(table, images, lengths, targets, left_out)
     if place.leads:
-        note_unfit(table.source, images)
-    for i, name in enumerate(table.target_columns):
-        if lengths[i]:
-            unit = "voxels" if image_options.volumes else "pixels"
-            check_target(table.source, f"{name} in {unit}", dataset.targets[:, i])
-    data = ImageDataModule(
-        dataset,
-        splits,
-        Augmentation(augmentation_options, lengths=all(lengths), voxel=image_options.voxel),
-        step_size=training_options.step_size,
-        batch_size=training_options.batch_size,
-        workers=training_options.loading_workers if _loads(images) else 0,
-        seed=training_options.seed,
-    )
-    _check_shares(data, place)
+        note_unfit(table.source, inputs)
+    dataset = ImageDataset(table, inputs, table_options.lengths, rows.targets, left_out)
+    data = _module(dataset, rows, image_options, augmentation_options, training_options)
+    _check_shares(data, regressor, place)
     return Prepared(
         table_options,
         image_options,
         augmentation_options,
         config,
-        table,
-        targets,
-        record,
+        rows,
         regressor,
         data,
         encoding,
     )
 
 
-def _check_shares(data: ImageDataModule, place: Place) -> None:
-    """Raises InputError if a process would have no image."""
+def _module(
+    dataset: ImageDataset,
+    rows: Rows,
+    images: ImageOptions,
+    augmentation: AugmentationOptions,
+    training: TrainingOptions,
+) -> ImageDataModule:
+    """Raises InputError if there is nothing to learn in lengths in pixels."""
+    for name, power, values in zip(
+        rows.table.target_columns, dataset.lengths, dataset.targets.T, strict=True
+    ):
+        if power:
+            unit = "voxels" if images.volumes else "pixels"
+            check_target(rows.table.source, f"{name} in {unit}", values)
+    decodes = isinstance(dataset.images, Images) and not dataset.images.in_memory
+    return ImageDataModule(
+        dataset,
+        rows.splits,
+        Augmentation(augmentation, lengths=all(dataset.lengths), voxel=images.voxel),
+        step_size=training.step_size,
+        batch_size=training.batch_size,
+        workers=training.loading_workers if decodes else 0,
+        seed=training.seed,
+    )
+
+
+def _check_shares(data: ImageDataModule, regressor: Regressor, place: Place) -> None:
+    """Raises InputError if a process would have no image, or one where it needs two."""
     for name in ("train", "validation"):
         if 0 < (count := len(data.indices.get(name, ()))) < place.processes:
             raise InputError(
                 f"--devices: {place.processes} processes need an image each in every step, and the "
                 f"{name} split has {count} with a label: use fewer devices"
             )
+    if data.images_per_step // place.processes == 1 and not regressor.learns_from_one():
+        raise InputError(
+            f"--devices: of the {data.images_per_step} images of a step, a process has one, of "
+            "which batch normalisation has no statistics: use fewer devices, or a larger "
+            "--population"
+        )
 
 
 def _encoding(table: ImageTable, splits: NDArray[np.str_]) -> Encoding | None:
@@ -170,8 +183,3 @@ def _inputs(
     return frozen_features(
         regressor, table, images, features, replace=replace_features, left_out=left_out
     )
-
-
-def _loads(images: Inputs) -> bool:
-    """Whether images are decoded while it trains."""
-    return isinstance(images, Images) and not images.in_memory

@@ -79,7 +79,7 @@ def train(
             remove_temporary(folder)
     with in_place_of_another(out) if run_options.overwrite and place.leads else nullcontext():
         if place.leads:
-            write_record(out / SPLITS, prepared.record)
+            write_record(out / SPLITS, prepared.rows.record)
             # A folder that has it can be resumed.
             write_config(out / CONFIG, prepared.config)
             prepared.data.dataset.left_out.write(out)
@@ -105,14 +105,12 @@ def _finish(
 ) -> Evaluation:
     """Evaluates it on the test split, and writes what remains of the run's folder."""
     out = run_options.out
-    tested, predictions = prediction.predict(
-        trained.regressor, prepared.data.dataset, prepared.data.indices["test"], place
-    )
-    table, indices = prepared.table, prepared.data.indices
-    dataset, left_out = prepared.data.dataset, prepared.data.dataset.left_out
+    table, dataset, indices = prepared.rows.table, prepared.data.dataset, prepared.data.indices
+    left_out = dataset.left_out
+    tested, predictions = prediction.predict(trained.regressor, dataset, indices["test"], place)
     validation, novelty = validated(
         trained.regressor,
-        prepared.data.dataset,
+        dataset,
         table,
         indices["train"],
         indices.get("validation", []),
@@ -120,7 +118,7 @@ def _finish(
     )
     place.leave()
     if trained.outliers is not None:
-        counts = outliers.outlier_table(trained.outliers, table, prepared.targets)
+        counts = outliers.outlier_table(trained.outliers, table, prepared.rows.targets)
         write_record(out / outliers.FILE, counts)
     _check_tested(table, tested)
     left_out.write(out)
@@ -175,7 +173,7 @@ def _provenance(
         fingerprint = hashlib.file_digest(file, "sha256").hexdigest()
     return Provenance(
         {name: plain(value) for name, value in flags.items()},
-        described(prepared.table, prepared.record, fingerprint),
+        described(prepared.rows.table, prepared.rows.record, fingerprint),
         measures(evaluation.metrics),
         versions(training.network),
         run.license,
