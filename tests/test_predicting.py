@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,12 @@ def _other_model(run: Path, data: Path) -> list[str]:
     return []
 
 
+def _other_image(run: Path, data: Path) -> list[str]:
+    first, second = (data.parent / name for name in pd.read_csv(data)["filename"][:2])
+    shutil.copyfile(second, first)
+    return []
+
+
 OTHER: dict[str, Callable[[Path, Path], list[str]]] = {
     "an interval": lambda run, data: ["--interval", "0.5"],
     "several versions": lambda run, data: ["--tta", "2"],
@@ -395,6 +402,7 @@ OTHER: dict[str, Callable[[Path, Path], list[str]]] = {
     "a name in another spelling": _renamed,
     "other sizes": _other_sizes,
     "another model": _other_model,
+    "an image that is mended": _other_image,
 }
 
 
@@ -542,6 +550,10 @@ def test_an_ensemble_is_of_the_same_targets(
     flags = ["--ensemble", str(tmp_path), "--out", str(tmp_path / "out.csv")]
     assert main(["predict", str(run), *flags]) == 2
     assert "a model of ['age'] does not predict the same as one of ['head circ" in _said(capsys)
+    table = replace(bundle.load(run).table, units=("cm",))
+    bundle.save(replace(bundle.load(run), table=table), tmp_path)
+    assert main(["predict", str(run), *flags]) == 2
+    assert "in cm does not predict the same as one in mm" in _said(capsys)
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def state(path: Path) -> tuple[int, int]:
+    """What changes where a file does, or one of a folder's."""
+    files = [path, *path.iterdir()] if path.is_dir() else [path]
+    found = [file.stat() for file in files]
+    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
+
+
 def is_temporary(path: Path) -> bool:
     """Whether it is a file of `replacing`, as a process that is killed leaves it."""
     return _TEMPORARY.fullmatch(path.name) is not None and path.is_file()

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from finecorr.data.partial import Partial
 from finecorr.data.records import write_record, write_rows
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
-from finecorr.files import check_writable
+from finecorr.files import check_writable, state
 from finecorr.models.streaming import ROWS
 from finecorr.trained import bundle
 from finecorr.trained.inputs import check_features, note_views, overridden, sized, unlabelled
@@ -233,4 +233,9 @@ def _key(paths: Sequence[Path], table: ImageTable, options: PredictionOptions) -
             found.update(hashlib.file_digest(file, "sha256").digest())
     for row in zip(table.names, table.groups, rows_of(table), strict=True):
         found.update(repr(row).encode(errors="surrogatepass"))
+    for path in dict.fromkeys(chain.from_iterable(table.images)):
+        try:
+            found.update(repr(state(path)).encode())
+        except (OSError, ValueError):
+            found.update(b"nothing there")
     return found.hexdigest()

@@ -26,7 +26,7 @@ from finecorr.data.left_out import LeftOut, Lost, Unreadable
 from finecorr.data.loading import prediction_loader
 from finecorr.data.table import ImageTable
 from finecorr.errors import InputError
-from finecorr.files import remove_temporary, replacing
+from finecorr.files import remove_temporary, replacing, state
 from finecorr.models import networks
 from finecorr.models.regressor import Regressor
 
@@ -204,17 +204,10 @@ def _key(regressor: Regressor, table: ImageTable, options: ImageOptions) -> str:
         frame = -1 if table.frames is None else int(table.frames[row])
         for path in paths:
             if path not in stated:
-                stated[path] = str(path), *_state(path)
+                stated[path] = str(path), *state(path)
         files = [stated[path] for path in paths]
         digest.update(repr((files, frame, table.all_frames)).encode())
     return digest.hexdigest()[:32]
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """What changes where a file does, or one of a folder's."""
-    files = [path, *path.iterdir()] if path.is_dir() else [path]
-    found = [file.stat() for file in files]
-    return sum(one.st_size for one in found), max(one.st_mtime_ns for one in found)
 
 
 def _weights(regressor: Regressor) -> list[Tensor]:

@@ -74,10 +74,10 @@ def export(run: Path, out: Path, format: Format, *, overwrite: bool = False) -> 
             the file predicts something else; nothing was written.
     """
     check_writable(out)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already: choose another name, or use --overwrite")
     if out.is_dir():
         raise InputError(f"--out {out} is a folder: name a file")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already: choose another name, or use --overwrite")
     if format == "torch" and out.suffix != ".pt2":
         raise InputError(f"--out {out}: torch loads such files by their ending: name it .pt2")
     if format == "onnx":

@@ -51,6 +51,12 @@ class Predictor:
                     f"--ensemble: a model of {list(other.table.target_columns)} does not predict "
                     f"the same as one of {list(self.targets)}"
                 )
+            for ours, theirs in zip(first.targets, other.targets, strict=True):
+                if ours.unit and theirs.unit and ours.unit != theirs.unit:
+                    raise InputError(
+                        f"--ensemble: a model of {theirs.name!r} in {theirs.unit} does not predict "
+                        f"the same as one in {ours.unit}"
+                    )
             if (other.encoding is None) != (first.encoding is None) or (
                 other.encoding is not None
                 and first.encoding is not None
