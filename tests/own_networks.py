@@ -8,6 +8,7 @@ import time
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 
 SLOW_AFTER = "SLOW_AFTER"
 """The variable with a pattern of files: from the first that is there, training is slow, so that a
@@ -54,3 +55,20 @@ class _Different(_Branching):
 def other_when_exported(channels: int) -> nn.Module:
     """A little."""
     return _Different(channels)
+
+
+class SpoiltInOneProcess(nn.Module):
+    """Whose statistics are no numbers in the second process of a training."""
+
+    statistics: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, 4, 3)
+        self.register_buffer("statistics", torch.zeros(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        if self.training and dist.is_initialized() and dist.get_rank() == 1:
+            self.statistics.fill_(torch.nan)
+        maps: Tensor = self.layer(image)
+        return maps.mean((2, 3))

@@ -27,6 +27,7 @@ FLAGS = [
     *("--flip", "0", "--rotation", "0", "--shift", "0", "--zoom", "0", "--gain", "0"),
     *("--gamma", "0", "--precision", "32-true", "--population", "16", "--batch-size", "3"),
 ]
+UNVALIDATED = ["--split-fractions", "0.7", "0", "0.3"]
 FILES = ("model.safetensors", "metrics.csv", "predictions.csv", "outliers.csv", "splits.csv")
 COMMAND = [sys.executable, "-m", "finecorr"]
 
@@ -160,8 +161,12 @@ def test_it_goes_on_after_an_interruption(
     ("flags", "words"),
     [
         ([], "2 processes were started, but --devices 1 and --num-nodes 1 make 1"),
-        (["--devices", "2", "--patience", "1", "--split-fractions", "0.7", "0", "0.3"], "needs va"),
+        (["--devices", "2", "--patience", "1", *UNVALIDATED], "needs va"),
         (["--devices", "2", "--learning-rate", "1e30", "--overwrite"], "the training diverged"),
+        (
+            [*("--devices", "2", "--network", "own_networks:SpoiltInOneProcess"), *UNVALIDATED],
+            "the training diverged",
+        ),
     ],
 )
 def test_a_mistake_is_said_once(

@@ -182,7 +182,10 @@ class RegressionModule(L.LightningModule):
         self.log_dict(_validation(prediction, target))
 
     def on_train_epoch_end(self) -> None:
-        if not all(torch.isfinite(value).all() for value in self.regressor.state_dict().values()):
+        values = self.regressor.state_dict().values()
+        finite = all(bool(torch.isfinite(value).all()) for value in values)
+        # Batch statistics are those of each process.
+        if not self.trainer.strategy.reduce_boolean_decision(finite):
             raise Diverged
 
     def configure_optimizers(self) -> Any:
