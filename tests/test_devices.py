@@ -209,7 +209,7 @@ def test_pieces_of_a_step() -> None:
     for images, processes, most in product(range(2, 40), range(1, 5), range(2, 9)):
         shares = {len(range(rank, images, processes)) for rank in range(processes)} - {0}
         size = piece_size(images, processes, most)
-        pieces = {n: [len(part) for part in torch.arange(n).split(size)] for n in shares}
+        pieces = {n: [len(part) for part in torch.split(torch.arange(n), size)] for n in shares}
         assert all(1 not in of for share, of in pieces.items() if share > 1)
         assert len({len(of) for of in pieces.values()}) == 1
         assert size == most or 1 in {share % most for share in shares}
