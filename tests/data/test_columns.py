@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -72,6 +73,18 @@ def test_every_column_that_no_other_flag_names(tmp_path: Path) -> None:
     assert table.groups.tolist() == ["p", "q", "r"]
 
 
+def test_spaces_around_names_do_not_count_where_every_column_is_asked_for(tmp_path: Path) -> None:
+    path = _written(tmp_path, "a, b, y\n1, x, 0\n2, z, 1\n3, x, 2\n")
+    options = TableOptions(path, feature_columns=("*",), target_columns=("y",))
+    with pytest.warns(InputWarning, match="--feature-columns"):
+        table = read_table(replace(options, category_columns=("b",)))
+    assert table.features is not None
+    assert table.features.names == ("a", "b")
+    _written(tmp_path, "a,b, a,y\n1,1,1,0\n2,2,2,1\n")
+    with pytest.raises(InputError, match="more than one column is called 'a'"):
+        read_table(options)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -88,6 +101,7 @@ def test_every_column_that_no_other_flag_names(tmp_path: Path) -> None:
         ({"feature_columns": ("a",), "frame_column": "b"}, "--frame-column is for images"),
         ({"feature_columns": ("a",), "pixel_size_column": "b"}, "--pixel-size-column is for"),
         ({"feature_columns": ("a",), "length_columns": ("y",)}, "--length-columns is for images"),
+        ({"feature_columns": ("a",), "volume_columns": ("y",)}, "--volume-columns is for images"),
         ({"feature_columns": ("a",), "layout": "tid2013"}, "--layout is for images"),
     ],
 )
@@ -166,7 +180,8 @@ def test_numbers_that_are_too_large_are_refused() -> None:
 
 
 def test_equal_rows_have_equal_fingerprints() -> None:
-    cells = pd.DataFrame({"a": [0.0, -0.0, np.nan, 1], "c": pd.Series(["x"] * 4, dtype=object)})
+    # A column may have any name, as that of Python's first argument.
+    cells = pd.DataFrame({"self": [0.0, -0.0, np.nan, 1], "c": pd.Series(["x"] * 4, dtype=object)})
     prints = Columns(cells).fingerprints()
     assert prints[0] == prints[1]
     assert len(set(prints)) == 3

@@ -48,11 +48,11 @@ class Columns:
 
     def fingerprints(self) -> list[str]:
         """Of each row, of all that is in it: equal rows have the same."""
-        numbers = self.cells.assign(
+        cells = pd.DataFrame(
             # -0 is 0, and each NaN the same.
-            **{name: self.cells[name] + 0.0 for name in self.names if name not in self.categories}
+            {n: c + 0.0 if c.dtype == np.float64 else c for n, c in self.cells.items()}
         )
-        hashes = pd.util.hash_pandas_object(numbers, index=False)
+        hashes = pd.util.hash_pandas_object(cells, index=False)
         return [f"x{number:016x}" for number in hashes]
 
     def texts(self) -> list[str]:
