@@ -58,7 +58,7 @@ def with_every_column(options: TableOptions, columns: Sequence[str], source: Pat
     """With the names of all columns that no other flag names as features."""
     others = replace(options, feature_columns=None, category_columns=None, image_columns=())
     named = {name for columns in columns_asked(others).values() for name in columns}
-    found = tuple(name for name in columns if name.strip() and name not in named)
+    found = tuple(dict.fromkeys(name for name in columns if name and name not in named))
     if not found:
         raise InputError(f"{source}: --feature-columns *: the flags name all of its columns")
     options = replace(options, feature_columns=found)
@@ -154,6 +154,7 @@ def _check_features(options: TableOptions) -> None:
         "--group-pattern": options.group_pattern is not None,
         "--pixel-size-column": options.pixel_size_column is not None,
         "--length-columns": options.length_columns is not None,
+        "--volume-columns": options.volume_columns is not None,
         "--layout": options.layout is not None,
     }
     given = [flag for flag, is_given in of_images.items() if is_given]

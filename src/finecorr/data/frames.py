@@ -55,7 +55,7 @@ class Frame:
     """The columns that were asked for, as text."""
 
     columns: list[str]
-    """All that the file has."""
+    """All that the file has, without spaces around their names."""
     cells: pd.DataFrame
     """Texts; "" for an empty cell."""
     rows: NDArray[np.int64]
@@ -271,9 +271,9 @@ def _cells(cells: Sequence[Sequence[str]], columns: Iterable[str]) -> pd.DataFra
 
 
 def _column_names(path: Path, header: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The names, where they are wanted spelled so."""
+    """The names without spaces around them; where they are wanted, spelled so."""
     spellings = {_name(column): column for column in wanted}
-    columns = [spellings.get(_name(cell), cell) for cell in header]
+    columns = [spellings.get(name, name) for name in map(_name, header)]
     double = sorted(c for c, count in Counter(columns).items() if count > 1 and c in wanted)
     if double:
         names = ", ".join(repr(spelled(column)) for column in double)

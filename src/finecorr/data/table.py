@@ -156,7 +156,8 @@ def read_table(
     source = options.table if frame is None else Path("the table")
     every = options.feature_columns == (EVERY,)
     if every:
-        options = with_every_column(options, _cells(options, frame, []).columns, source)
+        columns = _cells(options, frame, options.target_columns).columns
+        options = with_every_column(options, columns, source)
     asked = columns_asked(options)
     cells = _cells(options, frame, [name for columns in asked.values() for name in columns])
     if _within_subjects(options, cells):
