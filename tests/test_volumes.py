@@ -118,6 +118,12 @@ def test_a_table_is_checked(
     assert "1 file of DICOM series" in text
     assert main([*words[:-2], "--spacing", "0.5"]) == 0
     assert "30 of 30 volumes are larger than" in capsys.readouterr().out
+    sized = tmp_path / "table.csv"
+    pd.read_csv(table).assign(side=7.0).to_csv(sized, index=False)
+    more = ["--image-root", str(table.parent), "--pixel-size-column", "side"]
+    assert "the files of volumes say how large voxels are" in _fails(
+        ["check", str(sized), *words[2:-2], *more], capsys
+    )
 
 
 def test_a_spacing_is_said_and_what_is_cut(
@@ -179,6 +185,14 @@ def test_what_is_refused(
     assert "only those of pictures can be exported" in _fails(export, capsys)
     size = ["predict", str(run), "--pixel-size", "2", "--out", str(tmp_path / "x.csv")]
     assert "the files of volumes say how large voxels are" in _fails(size, capsys)
+    sized = tmp_path / "table.csv"
+    pd.read_csv(table).assign(side=7.0).to_csv(sized, index=False)
+    more = ["--image-root", str(table.parent), "--pixel-size-column", "side"]
+    for command in (["predict", "--out", str(tmp_path / "x.csv")], ["evaluate", *out]):
+        words = [command[0], str(run), str(sized), *more, *command[1:]]
+        assert "the files of volumes say how large voxels are" in _fails(words, capsys)
+    with pytest.raises(InputError, match="the files of volumes say how large voxels are"):
+        finecorr.load(run).predict([str(table.parent / "images" / "000")], pixel_size=np.ones(1))
     with pytest.raises(InputError, match="arrays do not say where their axes point"):
         finecorr.load(run).predict(np.zeros((32, 32, 32)))
     damaged = tmp_path / "damaged"

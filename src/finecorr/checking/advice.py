@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,9 @@ def give_advice(
         found += _intervals(table, splits, training)
     found += _task(table, options, images)
     if any(options.lengths):
-        more, of_sizes = _pixel_sizes(table, read)
+        # Of volumes, the files alone say it.
+        by_table = replace(table, pixel_sizes=None) if images.volumes else table
+        more, of_sizes = _pixel_sizes(by_table, read)
         lines += more
         found += of_sizes
     more, of_shapes = _shapes(read, images)

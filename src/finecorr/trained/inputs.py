@@ -243,9 +243,11 @@ def sized(
     Raises:
         InputError: nothing says how large the pixels are, or the model does not ask.
     """
-    if volumes and given not in (None, "file"):
+    given_here = given is not None and not isinstance(given, str)
+    if volumes and (given_here or columns.pixel_size_column is not None):
         raise InputError(
-            "--pixel-size is for pictures: the files of volumes say how large voxels are"
+            "--pixel-size and --pixel-size-column are for pictures: the files of volumes say how "
+            "large voxels are"
         )
     if not any(columns.lengths):
         if given is not None:
