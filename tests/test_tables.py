@@ -312,17 +312,24 @@ def test_images_have_no_reference(
 def test_what_a_check_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = _rows(100)
     rows["same"], rows["leak"], rows["number"] = 1, 2 * rows["y"] + 1, range(100)
+    rows["seldom"] = rows["same"].where(rows.index % 3 > 0)  # which is missing in the others
+    rows["nothing"] = ""
     rows.loc[4, COLUMNS] = rows.loc[0, COLUMNS]  # a test row, and a training row
     rows.to_csv(tmp_path / "table.csv", index=False)
-    flags = ["--feature-columns", *COLUMNS, "same", "leak", "number", "--target-columns", "y"]
+    flags = ["--feature-columns", *COLUMNS, "same", "leak", "number", "seldom", "nothing"]
+    flags += ["--category-columns", "nothing", "--target-columns", "y"]
     flags += ["--split-column", "split", "--out", str(tmp_path / "check")]
     assert main(["check", str(tmp_path / "table.csv"), *flags]) == 0
     found = pd.read_csv(tmp_path / "check" / "check.csv")
     assert "image" not in found
     kinds = ["constant column", "column that tells the target", "column that counts rows"]
     assert set(kinds) <= set(found["kind"])
+    assert found["what"][found["kind"] == kinds[0]].str.split(" in ").str[0].tolist() == [
+        "same is 1.0",
+        "nothing is missing",
+    ]
     assert "age: " in capsys.readouterr().out
-    flags[1 : 1 + 6] = COLUMNS
+    flags[1 : flags.index("--target-columns")] = COLUMNS
     assert main(["check", str(tmp_path / "table.csv"), *flags]) == 0
     found = pd.read_csv(tmp_path / "check" / "check.csv")
     same = found[found["kind"] == "the same features in two splits"].set_index("row")["what"]

@@ -51,6 +51,15 @@ LABELS: dict[str, tuple[str, dict[int, float]]] = {
 }
 
 
+@pytest.mark.parametrize("values", [(1e16, 1e16 + 2), (-1e308, 1e308), (0.0, 5e-324)])
+def test_labels_that_no_bins_part_are_refused(
+    folder: Path, names: list[str], values: tuple[float, float]
+) -> None:
+    found = checked(folder, names, {"target": np.resize(values, COUNT)})
+    assert found.refused is not None
+    assert "target column 'target' is from" in found.refused
+
+
 def test_several_kinds_of_odd_labels_at_once(folder: Path, names: list[str]) -> None:
     values = {4: 700.0, 5: 6.9, 10: -1.0, 11: -1.0, 12: -1.0}
     found = checked(folder, names, _with(values))

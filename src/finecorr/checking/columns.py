@@ -64,11 +64,12 @@ def look_at_columns(
 
 
 def _constant(name: str, cells: pd.Series) -> list[Finding]:
-    values = cells.dropna().unique()
+    values = cells.unique()
     if len(values) > 1 or len(cells) < 2:
         return []
-    what = f"{spelled(name)} is {values[0]!s}" if len(values) else f"{spelled(name)} is missing"
-    return [Finding("constant column", f"{what} in every training row: nothing is learnt from it")]
+    value = "missing" if pd.isna(values[0]) or values[0] == "" else values[0]
+    what = f"{spelled(name)} is {value} in every training row: nothing is learnt from it"
+    return [Finding("constant column", what)]
 
 
 def _counts_rows(name: str, cells: pd.Series) -> list[Finding]:

@@ -73,7 +73,9 @@ def look_at_labels(table: ImageTable, target: int) -> Section:
         more, disagreed = _observers(table, known, cases)
         lines += more
         found += disagreed
-    counts, edges = np.histogram(known, min(_BINS, max(len(values), 2)))
+    # By halves: from the lowest to the highest may be more than a float holds.
+    bins = min(_BINS, max(len(values), 2))
+    counts, edges = np.histogram(known, 2 * np.linspace(five[0] / 2, five[-1] / 2, bins + 1))
     return Section(title, lines, found, [Histogram(name, edges, counts)])
 
 
