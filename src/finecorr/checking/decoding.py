@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,6 @@ _PIXELS = 2**16
 _NARROW = (0.01, 0.99)
 _COLOUR, _COLOURED = 0.08, 0.005
 """How far channels differ in a coloured pixel, as a share of the range; and the share of these."""
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Frame(NamedTuple):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,6 @@ from finecorr.data.pictures import Header, Shape
 from finecorr.data.table import ImageTable
 from finecorr.data.threads import Turns, side_by_side
 from finecorr.errors import InputError, InputWarning, spelled
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 SAMPLE = 256
 """How many are decoded at the start of those that are not kept."""
