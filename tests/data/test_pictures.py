@@ -374,6 +374,14 @@ def test_the_window_is_that_of_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_window_is_not_turned_by_a_slope_below_0(tmp_path: Path) -> None:
+    stored = np.array([[0, 100, 200, 250]], np.uint8)
+    said = {"RescaleIntercept": 250, "WindowCenter": 150.5, "WindowWidth": 101}
+    path = write_dicom(tmp_path / "a.dcm", stored, RescaleSlope=-1, **said)
+    np.testing.assert_array_equal(read(path).values[0], [[250, 150, 50, 0]])
+    torch.testing.assert_close(_shown(path)[0], torch.tensor([1.0, 0.5, 0, 0]))
+
+
 @pytest.mark.parametrize("width", [0, None, [0, 10]])
 def test_a_window_without_a_width_is_none(tmp_path: Path, width: Any) -> None:
     stored = np.array([[0, 500, 1000]], np.int16)

@@ -194,7 +194,7 @@ def _pixel(dataset: Dataset) -> tuple[tuple[float, float] | None, float]:
 def _in_unit(dataset: Dataset, stored: Values) -> tuple[Values, float | None, float | None]:
     """The values in the unit of the file, and the lowest and highest that there can be."""
     ends = np.array(_stored_range(dataset), dtype=np.float64)
-    if stored.dtype.kind == "f" or "FloatPixelData" in dataset:
+    if stored.dtype.kind == "f":
         ends[:] = np.nan
     if dataset.get("ModalityLUTSequence"):
         values = apply_modality_lut(stored, dataset)
@@ -234,6 +234,12 @@ def _has_window(dataset: Dataset) -> bool:
 
 
 def _shown(dataset: Dataset, values: Values) -> NDArray[np.floating]:
+    if float(dataset.get("RescaleSlope") or 1) < 0:
+        # pydicom would show low values bright: by the slope it finds the dark end of what it makes.
+        said, dataset = dataset, Dataset()
+        dataset.update(said)
+        dataset.set_original_encoding(*said.original_encoding)
+        del dataset.RescaleSlope
     return np.asarray(apply_voi_lut(values, dataset), dtype=np.float64)
 
 
