@@ -164,6 +164,17 @@ def test_frames_without_a_pattern_are_subjects_of_their_own(folder: Path, tmp_pa
     assert table["group"].tolist() == table["original"].tolist()
 
 
+def test_an_ending_that_is_a_number_is_part_of_the_name(tmp_path: Path) -> None:
+    """As DICOM files are named by their UID."""
+    names = ["1.2.840.1", "1.2.840.2", "a.b.png", "sub.d/e"]
+    (tmp_path / "in" / "sub.d").mkdir(parents=True)
+    for name in names:
+        Image.fromarray(np.eye(40, dtype=np.uint8)).save(tmp_path / "in" / name, "PNG")
+    table = write_degradations(tmp_path / "in", DegradationOptions(tmp_path / "out", versions=1))
+    stems = ["1.2.840.1", "1.2.840.2", "a.b", "sub.d/e"]
+    assert table["image"].tolist() == [f"images/{stem}_{i}.png" for stem in stems for i in (0, 1)]
+
+
 def test_colours_stay(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     (tmp_path / "in").mkdir()

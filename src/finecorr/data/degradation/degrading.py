@@ -5,6 +5,7 @@ The severity says what was done to an image. It is not a human opinion of the im
 
 from __future__ import annotations
 
+import re
 import shutil
 import zlib
 from collections import Counter
@@ -97,7 +98,8 @@ def _sources(folder: Path, options: DegradationOptions) -> list[_Source]:
     """
     table = read_folder(folder, TableOptions(folder))
     images = [path for (path,) in table.images]
-    stems = [Path(name).with_suffix("").as_posix() for name in table.names]
+    # As names of DICOM files end, a number is no ending.
+    stems = [re.sub(r"(?<=[^/])\.(?![0-9]+$)[^./]+$", "", name) for name in table.names]
     double = {stem for stem, count in Counter(stems).items() if count > 1}
     groups = table.groups
     faults: list[str] = []
