@@ -173,7 +173,7 @@ def test_what_is_refused(
 ) -> None:
     out = ["--out", str(tmp_path / "x")]
     flat = ["train", str(table), *TARGETS, "--network", "resnet10-narrow", *out]
-    assert "give three numbers, --image-size DEPTH HEIGHT WIDTH" in _fails(flat, capsys)
+    assert "to train on volumes, --image-size DEPTH HEIGHT WIDTH" in _fails(flat, capsys)
     assert "--volume-columns needs volumes" in _fails([*flat, *SCALES], capsys)
     crops = [*flat, *SIZE, "--view", "crops"]
     assert "a volume is seen whole" in _fails(crops, capsys)
