@@ -26,7 +26,7 @@ from finecorr.data.asked import (
 from finecorr.data.columns import Columns, columns_of, of_numbers
 from finecorr.data.frames import Frame, frame_of, raise_faults, read_frame
 from finecorr.data.layouts import read_layout
-from finecorr.data.numbers import Numbers, checked, read_numbers, wrong_cells
+from finecorr.data.numbers import checked, read_numbers, wrong_cells
 from finecorr.data.opinions import Opinions, standard_errors, weights_of
 from finecorr.data.options import EVERY, TableOptions
 from finecorr.data.targets import check_target
@@ -114,19 +114,14 @@ class ImageTable:
 
     def take(self, rows: NDArray[np.intp]) -> ImageTable:
         """The table of these rows only, by their positions."""
+        arrays: dict[str, Any] = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, np.ndarray)
+        }
         return replace(
             self,
-            rows=self.rows[rows],
+            **arrays,
             images=[self.images[row] for row in rows],
             names=[self.names[row] for row in rows],
-            targets=self.targets[rows],
-            groups=self.groups[rows],
-            splits=None if self.splits is None else self.splits[rows],
-            within=None if self.within is None else self.within[rows],
-            weights=None if self.weights is None else self.weights[rows],
-            standard_errors=(None if self.standard_errors is None else self.standard_errors[rows]),
-            pixel_sizes=None if self.pixel_sizes is None else self.pixel_sizes[rows],
-            frames=None if self.frames is None else self.frames[rows],
             features=None if self.features is None else self.features.take(rows),
         )
 
@@ -158,28 +153,64 @@ def read_table(
     if every:
         columns = _cells(options, frame, options.target_columns).columns
         options = with_every_column(options, columns, source)
+    cells = _asked(options, frame, source, need_targets)
+    faults: list[str] = []
+    table, opinions = _table_of(options, source, cells, need_images, faults)
+    if every and table.features is not None:
+        table.features.note(source)
+    if need_targets:
+        faults += names.images_of_two_subjects(cells, table.images, table.groups)
+    if found is None:
+        raise_faults(source, faults)
+    else:
+        found += faults
+    if opinions is not None:
+        with _noted(found):
+            table = _weighted_by_opinions(table, opinions)
+    if need_targets:
+        for name, values in zip(options.target_columns, table.targets.T, strict=True):
+            with _noted(found):
+                check_target(source, name, values)
+        with _noted(found):
+            _check_weights(table, options.weight_column)
+    return table
+
+
+def _asked(
+    options: TableOptions, frame: pd.DataFrame | None, source: Path, need_targets: bool
+) -> Frame:
+    """The columns that are asked for, all of which are there."""
     asked = columns_asked(options)
     cells = _cells(options, frame, [name for columns in asked.values() for name in columns])
+    opinion_columns(options).check_columns(source, cells.columns, options.target_columns[0])
     if _within_subjects(options, cells):
         del asked["--within"]
-    targets = [name for name in options.target_columns if need_targets or name in cells.columns]
-    opinion_columns(options).check_columns(source, cells.columns, options.target_columns[0])
-    if options.score_columns is not None:
-        targets = []
-    check_columns(cells, source, {**asked, "--target-columns": targets})
+    if options.score_columns is not None or not need_targets:
+        del asked["--target-columns"]
+    check_columns(cells, source, asked)
     if len(cells.rows) == 0:
         raise InputError(f"{source}: the table has no rows")
-    faults: list[str] = []
+    return cells
+
+
+def _table_of(
+    options: TableOptions, source: Path, cells: Frame, need_images: bool, faults: list[str]
+) -> tuple[ImageTable, Opinions | None]:
+    """The rows, and what their observers say; what is wrong in a cell is added to the faults."""
     chosen = options.feature_columns
     images, of_images, groups = _images_and_subjects(options, cells, need_images, faults)
+    targets = [name for name in options.target_columns if name in cells.columns]
     columns = [options.weight_column, options.pixel_size_column, options.frame_column]
     columns += itertools.chain.from_iterable(opinion_columns(options).flags.values())
     columns += of_numbers(cells, chosen or (), options.category_columns or (), faults)
     numbers = read_numbers(source, cells, [*targets, *filter(None, columns)], options.decimal)
+
+    def column(name: str | None, *needed: Any) -> NDArray[np.float64] | None:
+        return None if name is None else checked(cells, name, numbers, faults, *needed)
+
+    nothing = np.full(len(cells.rows), np.nan)
     labels = [
-        checked(cells, name, numbers, faults)
-        if name in targets
-        else np.full(len(cells.rows), np.nan)
+        checked(cells, name, numbers, faults) if name in targets else nothing
         for name in options.target_columns
     ]
     opinions = opinion_columns(options).read(cells, labels[0], numbers, faults)
@@ -197,30 +228,14 @@ def read_table(
         splits=_splits(cells, options.split_column, faults),
         within=_within(cells, options, groups, faults),
         within_column=options.within,
-        weights=_weights(cells, options.weight_column, numbers, faults),
-        pixel_sizes=_pixel_sizes(cells, options.pixel_size_column, numbers, faults),
-        frames=_frames(cells, options.frame_column, numbers, faults),
+        # Each row has a weight, and need not have a pixel size or a frame.
+        weights=column(options.weight_column, "a number of at least 0", lambda v: ~(v >= 0)),
+        pixel_sizes=column(options.pixel_size_column, "a number above 0", lambda v: v <= 0),
+        frames=_frames(column(options.frame_column, "a number of a frame, from 1", _no_frame)),
         all_frames=options.all_frames,
         features=None if chosen is None else columns_of(cells, chosen, numbers, faults),
     )
-    if every and table.features is not None:
-        table.features.note(source)
-    if need_targets:
-        faults += names.images_of_two_subjects(cells, images, groups)
-    if found is None:
-        raise_faults(source, faults)
-    else:
-        found += faults
-    if opinions is not None:
-        with _noted(found):
-            table = _weighted_by_opinions(table, opinions)
-    if need_targets:
-        for name, values in zip(options.target_columns, table.targets.T, strict=True):
-            with _noted(found):
-                check_target(source, name, values)
-        with _noted(found):
-            _check_weights(table, options.weight_column)
-    return table
+    return table, opinions
 
 
 def _images_and_subjects(
@@ -273,15 +288,6 @@ def _check_weights(table: ImageTable, column: str | None) -> None:
         )
 
 
-def _weights(
-    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
-) -> NDArray[np.float64] | None:
-    if name is None:
-        return None
-    # Each row has one.
-    return checked(frame, name, numbers, faults, "a number of at least 0", lambda v: ~(v >= 0))
-
-
 def _weighted_by_opinions(table: ImageTable, opinions: Opinions) -> ImageTable:
     errors = standard_errors(table.source, opinions)
     if table.weights is not None:
@@ -294,25 +300,13 @@ def _weighted_by_opinions(table: ImageTable, opinions: Opinions) -> ImageTable:
     return replace(table, standard_errors=errors, weights=weights_of(errors))
 
 
-def _pixel_sizes(
-    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
-) -> NDArray[np.float64] | None:
-    if name is None:
-        return None
-    return checked(frame, name, numbers, faults, "a number above 0", lambda v: v <= 0)
+def _frames(numbers: NDArray[np.float64] | None) -> NDArray[np.int64] | None:
+    """From 0, and -1 where none is named."""
+    return None if numbers is None else (np.nan_to_num(numbers) - 1).astype(np.int64)
 
 
-def _frames(
-    frame: Frame, name: str | None, numbers: dict[str, Numbers], faults: list[str]
-) -> NDArray[np.int64] | None:
-    if name is None:
-        return None
-
-    def none(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-        return (values < 1) | (values > 2**31) | (values % 1 > 0)
-
-    values = checked(frame, name, numbers, faults, "a number of a frame, from 1", none)
-    return np.where(np.isfinite(values), values - 1, -1).astype(np.int64)
+def _no_frame(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (values < 1) | (values > 2**31) | (values % 1 > 0)
 
 
 def _splits(frame: Frame, column: str | None, faults: list[str]) -> NDArray[np.str_] | None:
