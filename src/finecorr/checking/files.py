@@ -74,14 +74,14 @@ def read_files(
             except InputError as fault:
                 what = f"{spelled(path)} {fault}"
                 found.append(Finding("unreadable file", what, case, refused=True))
-    distinct: dict[tuple[Path, int], Frame] = {}
+    distinct: dict[tuple[Path, int], list[Frame]] = defaultdict(list)
     for frame in frames:
-        distinct.setdefault((frame.path, frame.number), frame)
-    chosen = spread_over(list(distinct.values()), count)
+        distinct[frame.path, frame.number].append(frame)
+    chosen = spread_over([same[0] for same in distinct.values()], count)
     decoded, measures = [], []
     for frame, result in zip(chosen, decode(chosen, options), strict=True):
         if isinstance(result, str):
-            rows = dict.fromkeys(f.case for f in frames if f[:2] == frame[:2])
+            rows = dict.fromkeys(same.case for same in distinct[frame.path, frame.number])
             what = f"{spelled(frame.path)} {result}"
             found += [Finding("unreadable file", what, case, refused=True) for case in rows]
         else:
