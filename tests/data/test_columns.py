@@ -55,6 +55,18 @@ def test_decimal_commas_are_read(tmp_path: Path) -> None:
     assert table.features.cells["a"].tolist() == [1.5, 2]
 
 
+def test_numbers_of_a_file_that_knows_them_have_points_whatever_is_told() -> None:
+    frame = pd.DataFrame({"a": ["1,125", "2,5"], "b": [0.5, 1.25], "y": [0.25, 1.5]})
+    options = TableOptions(TABLE, feature_columns=("a", "b"), target_columns=("y",), decimal=",")
+    table = read_table(options, frame=frame)
+    assert table.features is not None
+    assert table.features.cells.to_numpy().tolist() == [[1.125, 0.5], [2.5, 1.25]]
+    assert table.targets[:, 0].tolist() == [0.25, 1.5]
+    # These may be thousands.
+    with pytest.raises(InputError, match=r"row 0: column 'b' is '1\.125', not a number"):
+        read_table(options, frame=frame.assign(b=["1.125", "2.500"]))
+
+
 def test_a_mistake_in_a_column_of_numbers_is_named(tmp_path: Path) -> None:
     path = _written(tmp_path, "a,b,y\n1,1,0\n2,inf,1\noops,3,2\n4,4,3\n")
     with pytest.raises(InputError) as error:

@@ -20,7 +20,7 @@ MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none")
 _EXPONENT = r"(?:[eE][+-]?[0-9]+)?"
 _POINT = rf"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+){_EXPONENT}"
 _COMMA = rf"[+-]?(?:[0-9]+,[0-9]*|,[0-9]+){_EXPONENT}"
-_THOUSANDS = r"[+-]?[1-9][0-9]{0,2},[0-9]{3}"
+_THOUSANDS = r"[+-]?[1-9][0-9]{0,2}[,.][0-9]{3}"
 _MINUS = "\u2212"
 
 
@@ -40,7 +40,7 @@ def read_numbers(
     """The columns as numbers.
 
     The decimal mark is a comma where a cell shows it: in the whole table, or in the column where
-    the file knows numbers from texts.
+    the file knows numbers from texts. In such a file, numbers have a point, whatever is told.
 
     Raises:
         InputError: it cannot be known whether a comma is a decimal mark.
@@ -50,7 +50,8 @@ def read_numbers(
     groups = [[column] for column in columns] if alone else [list(columns)]
     numbers = {}
     for group in groups:
-        mark = decimal or _mark(source, frame, pd.concat([texts[column] for column in group]))
+        told = None if frame.typed and _has_points(texts[group[0]]) else decimal
+        mark = told or _mark(source, frame, pd.concat([texts[column] for column in group]))
         for column in group:
             numbers[column] = _numbers(texts[column], mark)
     return {column: numbers[column] for column in columns}
@@ -66,6 +67,13 @@ def looks_like_number(cells: pd.Series[str]) -> tuple[NDArray[np.bool_], NDArray
 def _texts(cells: pd.Series[str]) -> pd.Series[str]:
     # As Arrow's texts, where pandas has them, which need no loop of Python over the cells.
     return cells.astype("str").str.strip().str.replace(_MINUS, "-")
+
+
+def _has_points(texts: pd.Series[str]) -> bool:
+    """Whether no cell has a comma, and in some the point cannot be a mark of thousands."""
+    with_point = texts[texts.str.contains(".", regex=False)]
+    thousands = with_point.str.fullmatch(_THOUSANDS).all()
+    return not (thousands or texts.str.contains(",", regex=False).any())
 
 
 def _mark(source: Path, frame: Frame, texts: pd.Series[str]) -> Literal[".", ","]:
