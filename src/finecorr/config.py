@@ -42,15 +42,11 @@ def with_table(run: Path, columns: TableOptions) -> TableOptions:
     as far as the run's folder says it."""
     config = read_config(run)
     table, root = config.get("table"), config.get("image_root")
-    if not isinstance(table, str):
-        return columns
-    if columns.feature_columns is not None:
+    if isinstance(table, str) and columns.feature_columns is not None:
         return replace(columns, table=Path(table))
-    return (
-        replace(columns, table=Path(table), image_root=Path(root))
-        if isinstance(root, str)
-        else columns
-    )
+    if isinstance(table, str) and isinstance(root, str):
+        return replace(columns, table=Path(table), image_root=Path(root))
+    return columns
 
 
 def config_of(table: TableOptions, *options: Any) -> dict[str, Any]:
