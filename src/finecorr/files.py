@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from finecorr.errors import InputError
+from finecorr.errors import InputError, spelled
 
 _NAME_MAX = 255
 """Bytes of a name, on the file systems that people have."""
@@ -34,7 +34,7 @@ _REFUSALS = {
 def refusal(error: OSError) -> str:
     """What the system refused, with the file, and what to do: a sentence for a person."""
     reason = error.strerror or str(error) or type(error).__name__
-    where = "" if error.filename is None else f"{_short(Path(os.fsdecode(error.filename)))}: "
+    where = "" if error.filename is None else f"{spelled(Path(os.fsdecode(error.filename)))}: "
     what = _REFUSALS.get(error.errno or 0)
     return f"{where}{reason[:1].lower()}{reason[1:]}{'' if what is None else f': {what}'}"
 
@@ -170,9 +170,9 @@ def check_writable(path: Path) -> None:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         ancestor = _existing(path)
         if not ancestor.is_dir() and ancestor != path.absolute():
-            raise InputError(f"--out {_short(path)}: {_short(ancestor)} is a file, not a folder")
+            raise InputError(f"--out {spelled(path)}: {spelled(ancestor)} is a file, not a folder")
         if path.exists() and not path.is_dir() and not path.is_file():
-            raise InputError(f"--out {_short(path)} is neither a file nor a folder")
+            raise InputError(f"--out {spelled(path)} is neither a file nor a folder")
         folder = ancestor if ancestor.is_dir() else ancestor.parent
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -180,7 +180,7 @@ def check_writable(path: Path) -> None:
         if isinstance(error, InputError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"--out {_short(path)} cannot be written: {reason}") from error
+        raise InputError(f"--out {spelled(path)} cannot be written: {reason}") from error
 
 
 def check_unicode(path: Path) -> None:
@@ -199,8 +199,3 @@ def _existing(path: Path) -> Path:
         except (FileNotFoundError, NotADirectoryError):
             continue
     return path
-
-
-def _short(path: Path) -> str:
-    text = str(path)
-    return text if len(text) <= 200 else f"{text[:100]}...{text[-50:]}"
