@@ -67,5 +67,5 @@ def orientation_of(affine: NDArray[np.float64]) -> Orientation:
             "its axes are not at right angles (it is sheared): resample it to a grid that is"
         )
     # A NIfTI has them in float32: a volume is the same in it and in DICOM, which has decimals.
-    depth, height, width = (float(f"{length:.{_DIGITS}g}") for length in lengths)
-    return Orientation(ornt_transform(io_orientation(affine), _ORDER), (depth, height, width))
+    first, second, third = (float(f"{length:.{_DIGITS}g}") for length in lengths)
+    return Orientation(ornt_transform(io_orientation(affine), _ORDER), (first, second, third))
