@@ -101,24 +101,9 @@ def frame_of(table: pd.DataFrame, wanted: Sequence[str]) -> Frame:
         InputError: two columns have the same name.
     """
     source = Path("the table")
-    original = [str(name) for name in table.columns]
-    columns = _column_names(source, original, wanted)
-    cells = {
-        column: np.array(
-            [
-                "" if value is pd.NA else _text(value)
-                for value in table.iloc[:, columns.index(column)].tolist()
-            ],
-            dtype=object,
-        )
-        for column in wanted
-        if column in columns
-    }
-    frame = Frame(
-        columns,
-        pd.DataFrame(cells, index=range(len(table)), dtype=object),
-        np.arange(len(table)),
-        typed=True,
+    columns = _column_names(source, list(map(str, table.columns)), wanted)
+    frame = _typed(
+        columns, wanted, np.arange(len(table)), lambda place: table.iloc[:, place].tolist()
     )
     _check_unicode(source, frame)
     return frame
@@ -341,17 +326,23 @@ def _read_parquet(path: Path, wanted: Sequence[str], _: Format) -> Frame:
     original = [str(name) for name in file.schema_arrow.names]
     columns = _column_names(path, original, wanted)
     table = file.read(columns=[original[columns.index(c)] for c in wanted if c in columns])
+    rows = np.arange(1, file.metadata.num_rows + 1)
+    return _typed(columns, wanted, rows, lambda place: table.column(original[place]).to_pylist())
+
+
+def _typed(
+    columns: list[str],
+    wanted: Sequence[str],
+    rows: NDArray[np.int64],
+    values: Callable[[int], list[Any]],
+) -> Frame:
+    """The frame of a table that has its columns one by one, by their places."""
     cells = {
-        column: np.array(
-            [_text(v) for v in table.column(original[columns.index(column)]).to_pylist()],
-            dtype=object,
-        )
+        column: np.array(list(map(_text, values(columns.index(column)))), dtype=object)
         for column in wanted
         if column in columns
     }
-    count = file.metadata.num_rows
-    frame = pd.DataFrame(cells, index=range(count), dtype=object)
-    return Frame(columns, frame, np.arange(1, count + 1), typed=True)
+    return Frame(columns, pd.DataFrame(cells, index=range(len(rows)), dtype=object), rows, True)
 
 
 def _read_json(path: Path, wanted: Sequence[str], layout: Format) -> Frame:
@@ -390,7 +381,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     """A value as a person would write it into a CSV file."""
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
+    missing = value is None or value is pd.NaT or value is pd.NA
+    if missing or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
