@@ -56,21 +56,27 @@ def is_other(path: Path) -> bool:
 def header(path: Path) -> Header:
     """What the file says before it is decoded."""
     dataset = _dataset(path)
-    if "Rows" not in dataset:
-        raise ValueError("this DICOM file holds no pixels")
-    frames = dataset.get("NumberOfFrames")
-    frames = 1 if frames is None else int(frames)
-    if frames > path.stat().st_size:
-        raise ValueError(f"it says that it has {frames} frames, and is too short for them")
+    frames = _frames(path, dataset)
     bits = int(dataset.get("BitsStored") or 0)
     return Header(_shapes(dataset, frames), frames, "DICOM", bits)
+
+
+def _frames(path: Path, dataset: Dataset) -> int:
+    """How many there are."""
+    if "Rows" not in dataset:
+        raise ValueError("this DICOM file holds no pixels")
+    said = dataset.get("NumberOfFrames")
+    frames = 1 if said is None else int(said)
+    if frames > path.stat().st_size:
+        raise ValueError(f"it says that it has {frames} frames, and is too short for them")
+    return frames
 
 
 def places(path: Path) -> list[Place]:
     """Where each frame of a file is, by its header."""
     dataset = _dataset(path)
     found = []
-    for frame in range(header(path).frames):
+    for frame in range(_frames(path, dataset)):
         said = _with_groups(dataset, _groups(dataset, frame))
         directions, position = (
             _numbers(said, name, count)
