@@ -651,7 +651,7 @@ REFUSED: dict[str, Refused] = {
     ),
     "a name that is a folder": (
         _train(make=_column("image", ".", [2])),
-        ["row 4: ", "a folder is a DICOM series, a volume, and pictures are seen here"],
+        ["row 4: ", "a folder is a DICOM series, a volume, where a picture is read"],
     ),
     "subjects that are in two splits but for a space": (
         _train(

@@ -55,6 +55,14 @@ def _fails(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err
 
 
+def test_what_takes_pictures_only(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _fails(["degrade", str(table.parent / "images"), "--out", str(tmp_path / "a")], capsys)
+    assert "voxels, where a picture is read" in said
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_run_knows_that_it_sees_volumes(run: Path) -> None:
     model = finecorr.load(run)
     assert yaml.safe_load((run / "config.yaml").read_text())["image_size"] == [32, 32, 32]
@@ -173,7 +181,7 @@ def test_what_is_refused(
 ) -> None:
     out = ["--out", str(tmp_path / "x")]
     flat = ["train", str(table), *TARGETS, "--network", "resnet10-narrow", *out]
-    assert "to train on volumes, --image-size DEPTH HEIGHT WIDTH" in _fails(flat, capsys)
+    assert "train takes volumes by --image-size DEPTH HEIGHT WIDTH" in _fails(flat, capsys)
     assert "--volume-columns needs volumes" in _fails([*flat, *SCALES], capsys)
     crops = [*flat, *SIZE, "--view", "crops"]
     assert "a volume is seen whole" in _fails(crops, capsys)

@@ -449,10 +449,10 @@ def test_a_picture_is_no_volume_and_a_volume_no_picture(tmp_path: Path) -> None:
     from PIL import Image
 
     Image.new("L", (8, 9)).save(tmp_path / "a.png")
-    assert "to train on pictures, --image-size HEIGHT WIDTH" in _fault(tmp_path / "a.png")
+    assert "train takes pictures by --image-size HEIGHT WIDTH" in _fault(tmp_path / "a.png")
     write_dicom(tmp_path / "a.dcm", VOLUME[0])
     assert "name the folder of its series" in _fault(tmp_path / "a.dcm")
-    three = "to train on volumes, --image-size DEPTH HEIGHT WIDTH"
+    three = "train takes volumes by --image-size DEPTH HEIGHT WIDTH"
     assert three in _fault(_nifti(tmp_path / "a.nii"), volumes=False)
     assert three in _fault(_series(tmp_path / "a"), volumes=False)
 

@@ -29,8 +29,8 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
 SUFFIXES = raster.SUFFIXES | DICOM_SUFFIXES
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _PREAMBLE, _MAGIC = 128, b"DICM"
-_PICTURES = "pictures are seen here (to train on volumes, --image-size DEPTH HEIGHT WIDTH)"
-_VOLUMES = "volumes are seen here (to train on pictures, --image-size HEIGHT WIDTH)"
+_PICTURES = "where a picture is read (train takes volumes by --image-size DEPTH HEIGHT WIDTH)"
+_VOLUMES = "where a volume is read (train takes pictures by --image-size HEIGHT WIDTH)"
 
 
 def is_picture(path: Path) -> bool:
@@ -71,9 +71,9 @@ def header(path: Path, *, volumes: bool = False) -> Header:
     deep = found.largest.depth is not None
     if deep and not volumes:
         size = " x ".join(map(str, found.largest.size))
-        raise ValueError(f"it is a volume of {size} voxels, and {_PICTURES}")
+        raise ValueError(f"it is a volume of {size} voxels, {_PICTURES}")
     if volumes and not deep:
-        raise ValueError(f"it is a flat picture, and {_VOLUMES}")
+        raise ValueError(f"it is a flat picture, {_VOLUMES}")
     return found
 
 
@@ -110,7 +110,7 @@ def _reader(path: Path, volumes: bool) -> ModuleType:
     """The module that reads such a file."""
     if path.is_dir():
         if not volumes:
-            raise ValueError(f"a folder is a DICOM series, a volume, and {_PICTURES}")
+            raise ValueError(f"a folder is a DICOM series, a volume, {_PICTURES}")
         from finecorr.data.pictures import series
 
         return series
