@@ -819,11 +819,11 @@ REFUSED: dict[str, Refused] = {
         ["splits.csv is missing", "--all-rows"],
     ),
     "splits with unknown names": (
-        _evaluate(_text_beside("run/splits.csv", "image,group,split\n00.png,p0,zzz\n")),
+        _evaluate(_text_beside("run/splits.csv", "row,image,group,split\n2,00.png,p0,zzz\n")),
         ["splits.csv is damaged: it does not say"],
     ),
     "splits without rows": (
-        _evaluate(_text_beside("run/splits.csv", "image,group,split\n")),
+        _evaluate(_text_beside("run/splits.csv", "row,image,group,split\n")),
         ["splits.csv is damaged: it does not say"],
     ),
     "a run whose loss is a list": (
