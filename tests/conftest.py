@@ -137,7 +137,6 @@ def interrupted(
     finally:
         process.kill()
     assert process.returncode == 130, error
-    assert "goes on from here" in error
     return error
 
 

@@ -206,7 +206,8 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
     """Its trainings end with it."""
     out = tmp_path / "out"
     flags = [*phantom_flags, *FLAGS, "--losses", "mse", "--out", str(out)]
-    interrupted(["compare", *flags], out / CHECKPOINTS, stop=stop)
+    error = interrupted(["compare", *flags], out / CHECKPOINTS, stop=stop)
+    assert "the same command goes on from here" in error
     assert main(["compare", *flags]) == 0
     resumed, whole = (pd.read_csv(folder / "results.csv") for folder in (out, comparison))
     whole = whole[whole["loss"] == "mse"]

@@ -112,7 +112,8 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(
 ) -> None:
     """Started on a cluster of its own, and again on another."""
     flags = [*phantom_flags, *FLAGS, "--out", str(tmp_path)]
-    interrupted(["compare", *flags], tmp_path / CHECKPOINTS, os.killpg)
+    error = interrupted(["compare", *flags], tmp_path / CHECKPOINTS, os.killpg)
+    assert "the same command goes on from here" in error
     assert not list(tmp_path.glob("runs/*/*/*/model.safetensors"))
     assert main(["compare", *flags]) == 0
     assert (tmp_path / TRAINED).read_text() == predictions

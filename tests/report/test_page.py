@@ -326,7 +326,7 @@ def test_highest_and_lowest_scores_of_each_target(tmp_path: Path) -> None:
         for _, case, truth, predicted in shown:
             assert truth.startswith(number_text(found.truth[int(case)]))
             assert predicted == number_text(model.prediction[int(case)]).replace("-", "\u2212")
-    assert "the cases that fine_grained (the best loss by SRCC) predicts highest" in first
+    assert "cases that fine_grained (the best loss by SRCC) predicts highest and lowest" in first
     assert "the cases that mse predicts" in second
     assert re.findall(r"(\d) of 6 in both", second) == ["6", "6"]
 
