@@ -117,13 +117,9 @@ def _card(table: ImageTable, finding: Finding, thumbnails: _Thumbnails) -> dict[
         ],
         "row": int(table.rows[cases[0]]),
         "image": table.take(np.array(cases[:1])).shown[0],
-        "group": _subject(table, cases[0]),
+        "group": str(table.groups[cases[0]]) if table.subjects_named else None,
         "what": finding.what,
     }
-
-
-def _subject(table: ImageTable, case: int) -> str | None:
-    return str(table.groups[case]) if table.subjects_named else None
 
 
 def _bars(histogram: Histogram) -> dict[str, Any]:

@@ -113,7 +113,9 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
     value = splits.value(shared["fold"].nunique(), shared["seed"].nunique())
     tested = table.take(np.flatnonzero(np.isin(table.rows, predictions["row"])))
     notes = [f"Each value is {value}.", *trainings.notes_on(observers_ceiling(tested))]
+    kind = LOSSES
     if any(run.is_reference for run in finished):
+        kind = MODELS
         notes.append(
             f"{REFERENCE} is scikit-learn's, with its defaults, on the same rows and labels; it is "
             "no loss, and leaves no file to predict with."
@@ -127,7 +129,6 @@ def compare(data: Data, training: TrainingOptions, options: ComparisonOptions) -
         findings[str(target)] = trainings.Result(
             metrics, rank_losses(measured, splits.average), of_target, notes=notes
         )
-    kind = MODELS if options.reference else LOSSES
     comparison = Comparison(findings, suspects, failures, table.within_column, kind)
     remove_temporary(options.out)
     with replacing(options.out / ALL_PREDICTIONS) as temporary:
